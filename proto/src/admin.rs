@@ -1,0 +1,658 @@
+//! Changes, listings and explanations: the messages of `admin.sock`.
+//!
+//! Every change is a *patch*: the fields that are given. A new record takes defaults for the others, an existing one
+//! keeps them. `add` wants a new record, `set` an existing one, `apply` takes either.
+
+use bincode::{BorrowDecode, Decode, Encode};
+use zeroize::Zeroizing;
+
+use crate::codec;
+use crate::frame::{self, Frame, FrameError};
+use crate::query::{Mode, Verdict};
+
+/// Type number of [`AdminRequest::Add`].
+pub const ADD: u16 = 0x0301;
+/// Type number of [`AdminRequest::Set`].
+pub const SET: u16 = 0x0302;
+/// Type number of [`AdminRequest::Remove`].
+pub const REMOVE: u16 = 0x0303;
+/// Type number of [`AdminRequest::Show`].
+pub const SHOW: u16 = 0x0304;
+/// Type number of [`AdminRequest::List`].
+pub const LIST: u16 = 0x0305;
+/// Type number of [`AdminRequest::Explain`].
+pub const EXPLAIN: u16 = 0x0306;
+/// Type number of [`AdminRequest::Status`].
+pub const STATUS: u16 = 0x0307;
+/// Type number of [`AdminRequest::Upload`].
+pub const UPLOAD: u16 = 0x0308;
+/// Type number of [`AdminRequest::Apply`].
+pub const APPLY: u16 = 0x0309;
+
+/// Type number of [`AdminReply::Done`].
+pub const DONE: u16 = 0x0401;
+/// Type number of [`AdminReply::Page`].
+pub const PAGE: u16 = 0x0402;
+/// Type number of [`AdminReply::Explanation`].
+pub const EXPLANATION: u16 = 0x0403;
+/// Type number of [`AdminReply::Status`].
+pub const STATUS_REPORT: u16 = 0x0404;
+/// Type number of [`AdminReply::Received`].
+pub const RECEIVED: u16 = 0x0405;
+/// Type number of [`AdminReply::Report`].
+pub const REPORT: u16 = 0x0406;
+/// Type number of [`AdminReply::Refused`].
+pub const REFUSED: u16 = 0x04fe;
+
+/// Records in one [`Page`] and items in one [`Report`] frame, at most.
+pub const PAGE_RECORDS_MAX: usize = 1_000;
+/// All parts of one upload together, in frame bytes.
+pub const UPLOAD_BYTES_MAX: usize = 1024 * 1024 * 1024;
+
+/// Bytes that are wiped when dropped and can't be printed: a code on its way in, a credential on its way out.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(Zeroizing<Vec<u8>>);
+
+impl Secret {
+    /// Takes the bytes over.
+    #[must_use]
+    pub fn new(bytes: Vec<u8>) -> Self {
+        Self(Zeroizing::new(bytes))
+    }
+
+    /// The bytes, for the one place that needs them.
+    #[must_use]
+    pub fn expose(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl Encode for Secret {
+    fn encode<E: bincode::enc::Encoder>(&self, encoder: &mut E) -> Result<(), bincode::error::EncodeError> {
+        self.0.as_slice().encode(encoder)
+    }
+}
+
+impl<C> Decode<C> for Secret {
+    fn decode<D: bincode::de::Decoder<Context = C>>(decoder: &mut D) -> Result<Self, bincode::error::DecodeError> {
+        Vec::<u8>::decode(decoder).map(Self::new)
+    }
+}
+
+impl<'de, C> BorrowDecode<'de, C> for Secret {
+    fn borrow_decode<D: bincode::de::BorrowDecoder<'de, Context = C>>(
+        decoder: &mut D,
+    ) -> Result<Self, bincode::error::DecodeError> {
+        Self::decode(decoder)
+    }
+}
+
+/// The kinds of records, which are also the sections of an apply file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Encode, Decode)]
+pub enum Kind {
+    /// `agents`
+    Agent,
+    /// `endpoints`
+    Endpoint,
+    /// `keys`
+    Key,
+    /// `tokens`
+    Token,
+    /// `sessions`
+    Session,
+}
+
+impl Kind {
+    /// In the order of an apply file.
+    pub const ALL: [Self; 5] = [Self::Agent, Self::Endpoint, Self::Key, Self::Token, Self::Session];
+
+    /// `agent`, `endpoint`, `key`, `token`, `session`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Agent => "agent",
+            Self::Endpoint => "endpoint",
+            Self::Key => "key",
+            Self::Token => "token",
+            Self::Session => "session",
+        }
+    }
+}
+
+impl From<Mode> for Kind {
+    fn from(mode: Mode) -> Self {
+        match mode {
+            Mode::Key => Self::Key,
+            Mode::Token => Self::Token,
+            Mode::Session => Self::Session,
+        }
+    }
+}
+
+/// Names one record.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Encode, Decode)]
+pub enum Selector {
+    /// An agent by id.
+    Agent(u64),
+    /// A credential by mode and id.
+    Credential(Mode, u64),
+    /// An endpoint by method and path template.
+    Endpoint {
+        /// `GET`
+        method: String,
+        /// `/api/v2/tickets/{id}`
+        path: String,
+    },
+}
+
+/// A tag set as it was written.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum SetText {
+    /// `tickets.*, -*.delete`: separated by commas or newlines.
+    Text(String),
+    /// One pattern an item.
+    Items(Vec<String>),
+}
+
+/// An optional field of a record: `None` leaves it as it is, `Some(None)` clears it.
+pub type Clearable<T> = Option<Option<T>>;
+
+/// What is given of an agent.
+#[derive(Clone, Default, PartialEq, Eq, Encode, Decode)]
+pub struct AgentPatch {
+    /// Left out with `add`: the next id.
+    pub id: Option<u64>,
+    /// Display name, 1 to 256 bytes. A new agent needs one.
+    pub name: Option<String>,
+    /// A new agent needs them; there is no default.
+    pub permissions: Option<SetText>,
+    /// Default true.
+    pub enabled: Option<bool>,
+    /// Replaces them all.
+    pub attributes: Option<Vec<(String, String)>>,
+}
+
+/// What is given of an endpoint; method and path name it.
+#[derive(Clone, PartialEq, Eq, Encode, Decode)]
+pub struct EndpointPatch {
+    /// `GET`
+    pub method: String,
+    /// Path template.
+    pub path: String,
+    /// A new endpoint needs 1 to 16.
+    pub tags: Option<Vec<String>>,
+    /// `key`, `token`, `session`, or `public` alone. Default the first three.
+    pub modes: Option<Vec<String>>,
+}
+
+/// What is given of a key, token or session.
+#[derive(Clone, PartialEq, Eq, Encode, Decode)]
+pub struct CredentialPatch {
+    /// Which of the three.
+    pub mode: Mode,
+    /// Left out with `add`: the next id.
+    pub id: Option<u64>,
+    /// At most 256 bytes. Default empty.
+    pub label: Option<String>,
+    /// 8 to 128 visible ASCII bytes. Left out with `add`: a new code is made and returned once.
+    pub code: Option<Secret>,
+    /// Keys only: may act as any agent. Default false.
+    pub superuser: Option<bool>,
+    /// The bound agent. Superuser keys have none, all others need one.
+    pub agent: Option<u64>,
+    /// Superuser keys only: the agent when the request names none.
+    pub default_agent: Clearable<u64>,
+    /// Tokens only.
+    pub app_id: Clearable<u64>,
+    /// Default `*`.
+    pub tags: Option<SetText>,
+    /// Default true.
+    pub enabled: Option<bool>,
+    /// True ends it for ever.
+    pub revoked: Option<bool>,
+    /// Unix seconds; not valid before.
+    pub not_before: Clearable<u64>,
+    /// Unix seconds; not valid from then on.
+    pub expires_at: Clearable<u64>,
+    /// 1 to 64 CIDR blocks or addresses.
+    pub allow_ip: Clearable<Vec<String>>,
+}
+
+impl CredentialPatch {
+    /// A patch that gives nothing.
+    #[must_use]
+    pub const fn new(mode: Mode, id: Option<u64>) -> Self {
+        Self {
+            mode,
+            id,
+            label: None,
+            code: None,
+            superuser: None,
+            agent: None,
+            default_agent: None,
+            app_id: None,
+            tags: None,
+            enabled: None,
+            revoked: None,
+            not_before: None,
+            expires_at: None,
+            allow_ip: None,
+        }
+    }
+}
+
+/// One record's patch.
+#[derive(Clone, PartialEq, Eq, Encode, Decode)]
+#[expect(clippy::large_enum_variant, reason = "nearly all patches of a large upload are credentials")]
+pub enum Patch {
+    /// An agent's.
+    Agent(AgentPatch),
+    /// An endpoint's.
+    Endpoint(EndpointPatch),
+    /// A key's, token's or session's.
+    Credential(CredentialPatch),
+}
+
+/// One part of an upload.
+#[derive(Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Upload {
+    /// 0, 1, 2, … in order. Part 0 starts anew.
+    pub number: u32,
+    /// Records of any kinds, in the file's order.
+    pub patches: Vec<Patch>,
+}
+
+/// Commits what this connection has uploaded as one transaction.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Apply {
+    /// How many parts were uploaded.
+    pub parts: u32,
+    /// Sections that the file has, empty ones too: what `prune` may touch.
+    pub sections: Vec<Kind>,
+    /// Revoke and remove what the file's sections don't list.
+    pub prune: bool,
+    /// Report the difference and change nothing.
+    pub dry_run: bool,
+}
+
+/// Asks for every step of a decision; no code needed.
+#[derive(Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Explain {
+    /// The credential's mode.
+    pub mode: Mode,
+    /// Its id.
+    pub id: u64,
+    /// As in [`crate::query::Asker`].
+    pub agent: Option<Vec<u8>>,
+    /// As in [`crate::query::Asker`].
+    pub address: Option<Vec<u8>>,
+    /// `GET`
+    pub method: Vec<u8>,
+    /// Raw path.
+    pub path: Vec<u8>,
+}
+
+/// Asks for the records behind `after`.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct List {
+    /// Which kind.
+    pub kind: Kind,
+    /// The `next` of the page before; empty for the first.
+    pub after: Vec<u8>,
+}
+
+/// A request on the admin socket.
+#[derive(Clone, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "one lives at a time")]
+pub enum AdminRequest {
+    /// Type [`ADD`]: a record that must be new.
+    Add(Patch),
+    /// Type [`SET`]: changes to a record that must exist.
+    Set(Patch),
+    /// Type [`REMOVE`]: removes an agent or endpoint, revokes a credential.
+    Remove(Selector),
+    /// Type [`SHOW`].
+    Show(Selector),
+    /// Type [`LIST`].
+    List(List),
+    /// Type [`EXPLAIN`].
+    Explain(Explain),
+    /// Type [`STATUS`]; the body is empty.
+    Status,
+    /// Type [`UPLOAD`].
+    Upload(Upload),
+    /// Type [`APPLY`].
+    Apply(Apply),
+}
+
+impl AdminRequest {
+    /// Decodes a frame: version, type, body, in that order.
+    ///
+    /// # Errors
+    /// The first that applies of `UnsupportedVersion`, `UnknownType`, `MalformedBody`, `TrailingBytes`.
+    pub fn decode(frame: &Frame<'_>) -> Result<Self, FrameError> {
+        frame.expect_version()?;
+        let body = frame.body;
+        match frame.header.kind {
+            ADD => codec::decode(body).map(Self::Add),
+            SET => codec::decode(body).map(Self::Set),
+            REMOVE => codec::decode(body).map(Self::Remove),
+            SHOW => codec::decode(body).map(Self::Show),
+            LIST => codec::decode(body).map(Self::List),
+            EXPLAIN => codec::decode(body).map(Self::Explain),
+            STATUS => codec::decode(body).map(|()| Self::Status),
+            UPLOAD => codec::decode(body).map(Self::Upload),
+            APPLY => codec::decode(body).map(Self::Apply),
+            _ => Err(frame.unknown_type()),
+        }
+    }
+
+    /// Appends the request as a frame to `out`.
+    pub fn put(&self, out: &mut Vec<u8>, request_id: u32) {
+        match self {
+            Self::Add(body) => frame::put(out, ADD, request_id, body),
+            Self::Set(body) => frame::put(out, SET, request_id, body),
+            Self::Remove(body) => frame::put(out, REMOVE, request_id, body),
+            Self::Show(body) => frame::put(out, SHOW, request_id, body),
+            Self::List(body) => frame::put(out, LIST, request_id, body),
+            Self::Explain(body) => frame::put(out, EXPLAIN, request_id, body),
+            Self::Status => frame::put(out, STATUS, request_id, &()),
+            Self::Upload(body) => frame::put(out, UPLOAD, request_id, body),
+            Self::Apply(body) => frame::put(out, APPLY, request_id, body),
+        }
+    }
+}
+
+/// An agent as it stands.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct AgentRecord {
+    /// Its id.
+    pub id: u64,
+    /// Display name.
+    pub name: String,
+    /// Patterns joined by `, `.
+    pub permissions: String,
+    /// Whether requests may run as it.
+    pub enabled: bool,
+    /// Sorted by name.
+    pub attributes: Vec<(String, String)>,
+    /// `enabled` or `disabled`.
+    pub state: String,
+}
+
+/// An endpoint as it stands.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct EndpointRecord {
+    /// `GET`
+    pub method: String,
+    /// Path template.
+    pub path: String,
+    /// Its tags.
+    pub tags: Vec<String>,
+    /// `key`, `token`, `session`, or `public` alone.
+    pub modes: Vec<String>,
+}
+
+/// When and from where a code was last accepted.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct LastUse {
+    /// Unix seconds.
+    pub at: u64,
+    /// The address the trusted caller passed, when it was one.
+    pub address: Option<String>,
+}
+
+/// A key, token or session as it stands; neither code nor hash.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct CredentialRecord {
+    /// Which of the three.
+    pub mode: Mode,
+    /// Its id.
+    pub id: u64,
+    /// Its label.
+    pub label: String,
+    /// May act as any agent.
+    pub superuser: bool,
+    /// The bound agent.
+    pub agent: Option<u64>,
+    /// A superuser key's default.
+    pub default_agent: Option<u64>,
+    /// A token's application.
+    pub app_id: Option<u64>,
+    /// Patterns joined by `, `.
+    pub tags: String,
+    /// Reversible switch.
+    pub enabled: bool,
+    /// Final.
+    pub revoked: bool,
+    /// Unix seconds.
+    pub not_before: Option<u64>,
+    /// Unix seconds.
+    pub expires_at: Option<u64>,
+    /// CIDR blocks.
+    pub allow_ip: Option<Vec<String>>,
+    /// What the right code would get: `enabled`, or `revoked`, `disabled`, `not_yet_valid`, `expired`.
+    pub state: String,
+    /// Unix seconds until which the code before the current one is accepted.
+    pub retiring_until: Option<u64>,
+    /// Of the current code.
+    pub last_used: Option<LastUse>,
+    /// Of the retiring code.
+    pub retiring_last_used: Option<LastUse>,
+}
+
+/// One record.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[expect(clippy::large_enum_variant, reason = "nearly all records of a long listing are credentials")]
+pub enum Record {
+    /// An agent.
+    Agent(AgentRecord),
+    /// An endpoint.
+    Endpoint(EndpointRecord),
+    /// A key, token or session.
+    Credential(CredentialRecord),
+}
+
+/// A change is durable and visible.
+#[derive(Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Done {
+    /// The record as it stands; `None` after a removal.
+    pub record: Option<Record>,
+    /// A code that was made, as `key 12:CODE`; never shown again.
+    pub credential: Option<Secret>,
+}
+
+/// A part of a listing, in order of the key.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Page {
+    /// At most [`PAGE_RECORDS_MAX`].
+    pub records: Vec<Record>,
+    /// `after` for the next page; `None` on the last.
+    pub next: Option<Vec<u8>>,
+}
+
+/// One step of a decision.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Step {
+    /// The row of the table in the contract's section 2.4, 1 to 12.
+    pub step: u8,
+    /// `passed`, `skipped`, or the reason that ended it.
+    pub result: String,
+    /// In words.
+    pub why: String,
+}
+
+/// Every step of a decision, and what it came to.
+#[derive(Clone, Debug, PartialEq, Eq, Decode, Encode)]
+pub struct Explanation {
+    /// In the order of the table.
+    pub steps: Vec<Step>,
+    /// [`crate::query::Reason::number`]
+    pub verdict: Verdict,
+}
+
+/// The daemon's state in one reply.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct StatusReport {
+    /// The daemon's version.
+    pub version: String,
+    /// Its process id.
+    pub pid: u32,
+    /// Unix seconds.
+    pub started_at: u64,
+    /// Unix seconds: the time that decisions use.
+    pub now: u64,
+    /// How far the system's clock stands behind that time, in seconds.
+    pub clock_behind: u64,
+    /// The database's path.
+    pub database: String,
+    /// Of the last commit.
+    pub revision: u64,
+    /// Not removed.
+    pub agents: u64,
+    /// Not removed.
+    pub endpoints: u64,
+    /// All that have a row, revoked ones too.
+    pub keys: u64,
+    /// The same.
+    pub tokens: u64,
+    /// The same.
+    pub sessions: u64,
+    /// Distinct tag sets.
+    pub tag_sets: u64,
+    /// Open connections on the query socket.
+    pub query_connections: u64,
+    /// Open connections on the admin socket.
+    pub admin_connections: u64,
+    /// Targets judged since the start.
+    pub questions: u64,
+    /// Whether changes are taken: false after a storage fault until the database could be reopened.
+    pub writable: bool,
+    /// What is wrong, a sentence each; empty when all is well.
+    pub alarms: Vec<String>,
+}
+
+/// The value of a field in a difference.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum FieldValue {
+    /// Nothing set.
+    Null,
+    /// A switch.
+    Bool(bool),
+    /// An id or a time.
+    Number(u64),
+    /// Text.
+    Text(String),
+    /// A list.
+    List(Vec<String>),
+    /// Attributes.
+    Map(Vec<(String, String)>),
+    /// A code; never shown.
+    Hidden,
+}
+
+/// One field of one record that changed.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct FieldChange {
+    /// Which record.
+    pub record: Selector,
+    /// The field's name in the apply file.
+    pub field: String,
+    /// Before.
+    pub from: FieldValue,
+    /// After.
+    pub to: FieldValue,
+}
+
+/// What an apply did, or would do. Long reports come in several frames with the same request id.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
+pub struct Report {
+    /// New records.
+    pub added: Vec<Selector>,
+    /// Fields of existing ones.
+    pub changed: Vec<FieldChange>,
+    /// Removed agents and endpoints, revoked credentials.
+    pub removed: Vec<Selector>,
+    /// Nothing was changed.
+    pub dry_run: bool,
+    /// Another frame follows.
+    pub more: bool,
+}
+
+/// What kind of no it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum RefusalKind {
+    /// The input is not acceptable; trying again will not help.
+    Invalid,
+    /// A fault of the daemon or its storage; trying again later may help. Whether the change was made is not known.
+    Unavailable,
+}
+
+/// A request that was understood and not carried out.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Refused {
+    /// What kind of no.
+    pub kind: RefusalKind,
+    /// For an apply: the section and the index in it of the record at fault.
+    pub place: Option<(Kind, u64)>,
+    /// What failed, why, what to do.
+    pub message: String,
+}
+
+/// A reply on the admin socket.
+#[derive(Clone, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "one lives at a time")]
+pub enum AdminReply {
+    /// Type [`DONE`], to add, set, remove and show.
+    Done(Done),
+    /// Type [`PAGE`], to list.
+    Page(Page),
+    /// Type [`EXPLANATION`].
+    Explanation(Explanation),
+    /// Type [`STATUS_REPORT`].
+    Status(StatusReport),
+    /// Type [`RECEIVED`], to upload: the part's number.
+    Received(u32),
+    /// Type [`REPORT`], to apply.
+    Report(Report),
+    /// Type [`REFUSED`], to any.
+    Refused(Refused),
+    /// Type [`frame::ADMIN_ERROR`], to any.
+    Error(FrameError),
+}
+
+impl AdminReply {
+    /// Decodes a reply frame.
+    ///
+    /// # Errors
+    /// As [`AdminRequest::decode`].
+    pub fn decode(frame: &Frame<'_>) -> Result<Self, FrameError> {
+        frame.expect_version()?;
+        let body = frame.body;
+        match frame.header.kind {
+            DONE => codec::decode(body).map(Self::Done),
+            PAGE => codec::decode(body).map(Self::Page),
+            EXPLANATION => codec::decode(body).map(Self::Explanation),
+            STATUS_REPORT => codec::decode(body).map(Self::Status),
+            RECEIVED => codec::decode(body).map(Self::Received),
+            REPORT => codec::decode(body).map(Self::Report),
+            REFUSED => codec::decode(body).map(Self::Refused),
+            frame::ADMIN_ERROR => frame::read_error(body).map(Self::Error),
+            _ => Err(frame.unknown_type()),
+        }
+    }
+
+    /// Appends the reply as a frame to `out`.
+    pub fn put(&self, out: &mut Vec<u8>, request_id: u32) {
+        match self {
+            Self::Done(body) => frame::put(out, DONE, request_id, body),
+            Self::Page(body) => frame::put(out, PAGE, request_id, body),
+            Self::Explanation(body) => frame::put(out, EXPLANATION, request_id, body),
+            Self::Status(body) => frame::put(out, STATUS_REPORT, request_id, body),
+            Self::Received(body) => frame::put(out, RECEIVED, request_id, body),
+            Self::Report(body) => frame::put(out, REPORT, request_id, body),
+            Self::Refused(body) => frame::put(out, REFUSED, request_id, body),
+            Self::Error(error) => frame::put_error(out, frame::ADMIN_ERROR, request_id, error),
+        }
+    }
+}
