@@ -1,1 +1,3 @@
 //! Keyward.
+
+pub mod route;
