@@ -1,3 +1,7 @@
 //! Keyward.
-
+pub mod decide;
+pub mod directory;
+pub mod model;
 pub mod route;
+pub mod store;
+pub mod tags;
