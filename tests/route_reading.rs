@@ -2,6 +2,8 @@
 //!
 //! The words are few and made to collide: prefixes of each other, escapes of each other, empty segments, braces.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 use std::cmp::Ordering;
 
 use keyward::route::{JudgedPath, Method, Router, Template};
@@ -63,7 +65,7 @@ fn naive_find<'e>(endpoints: &'e [(String, String)], method: &str, path: &[Strin
     best
 }
 
-/// The decoded segments, or `None` for an ambiguous path: cut, split, decode, look, in the order of the contract's words.
+/// The decoded segments, or `None` for an ambiguous path: cut, split, decode, look, in the contract's order.
 fn naive_judge(raw: &[u8]) -> Option<Vec<String>> {
     let end = raw.iter().position(|byte| b"?#".contains(byte)).unwrap_or(raw.len());
     let raw = &raw[..end];
@@ -209,7 +211,10 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 2048, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn the_router_finds_what_the_naive_reading_finds(endpoints in endpoints(), asked in prop::collection::vec((method(), path()), 1..40)) {
+    fn the_router_finds_what_the_naive_reading_finds(
+        endpoints in endpoints(),
+        asked in prop::collection::vec((method(), path()), 1..40),
+    ) {
         let parsed: Vec<_> = endpoints
             .iter()
             .map(|(method, template)| (Method::parse(method).unwrap(), Template::parse(template).unwrap()))
@@ -237,7 +242,9 @@ proptest! {
     }
 
     #[test]
-    fn a_template_of_any_text_is_parsed_or_refused_and_a_literal_one_takes_itself(text in "/?([a.%2{}/;?\\\\é\u{85}]|\\{x\\}|\\{y\\.\\.\\.\\}){0,8}") {
+    fn a_template_of_any_text_is_parsed_or_refused_and_a_literal_one_takes_itself(
+        text in "/?([a.%2{}/;?\\\\é\u{85}]|\\{x\\}|\\{y\\.\\.\\.\\}){0,8}",
+    ) {
         let Ok(template) = Template::parse(&text) else { return Ok(()) };
         prop_assert_eq!(template.as_str(), &text);
         if !text.contains('{') {

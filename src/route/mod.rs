@@ -87,6 +87,7 @@ impl fmt::Display for MethodError {
 impl Error for MethodError {}
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
 mod tests {
     use super::*;
 

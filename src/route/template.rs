@@ -11,8 +11,8 @@ pub const TEMPLATE_SEGMENTS_MAX: usize = 128;
 
 /// A path template as in OpenAPI, `/api/v2/tickets/{id}`: written decoded, held to the rules for paths.
 ///
-/// - A segment is a literal, or one `{name}` alone or with a fixed prefix and/or suffix (`all-{name}.csv`), or, the last
-///   one only and alone, `{name...}`. A brace is never literal.
+/// - A segment is a literal, or one `{name}` alone or with a fixed prefix and/or suffix (`all-{name}.csv`), or, the
+///   last one only and alone, `{name...}`. A brace is never literal.
 /// - A name consists of letters, digits, `_`, `-`, `.` and `~`, and does not end in a dot: `{id..}` is a mistyped
 ///   `{id...}`. Names may repeat, they mean nothing here.
 /// - `/tickets/` and `/tickets` are two paths; `/` is one empty segment.
@@ -228,7 +228,7 @@ mod tests {
             ("/.{ext}", "/.{}"),
         ];
         for (text, shape) in table {
-            let template = Template::parse(text).unwrap_or_else(|error| panic!("{text}: {error}"));
+            let template = Template::parse(text).expect(text);
             assert_eq!((template.as_str(), template.shape()), (text, shape));
             assert_eq!(template.to_string(), text);
         }
