@@ -2,6 +2,7 @@
 pub mod decide;
 pub mod directory;
 pub mod model;
+pub mod registry;
 pub mod route;
 pub mod store;
 pub mod tags;

@@ -226,6 +226,12 @@ impl Directory {
         &self.pepper
     }
 
+    /// The same, to be shared with another directory.
+    #[must_use]
+    pub fn shared_pepper(&self) -> Arc<Pepper> {
+        Arc::clone(&self.pepper)
+    }
+
     /// The credential of this mode and id.
     #[must_use]
     pub fn credential(&self, mode: Mode, id: u64) -> Lookup<&HotCredential> {

@@ -19,7 +19,9 @@ use std::fmt;
 
 pub use address::{AllowList, Cidr, client_address};
 pub use edit::{AgentEdit, CredentialEdit, Edit, EndpointEdit};
-pub use record::{Agent, Binding, Change, Codes, Credential, Endpoint, Kind, Record, RecordKey, RetiringCode};
+pub use record::{
+    Agent, Binding, Change, Codes, Credential, Endpoint, Kind, Record, RecordKey, RecordName, RetiringCode,
+};
 pub use secret::{Code, CodeHash, Pepper, PresentedCode, PresentedCredential};
 pub use verdict::{AgentTerms, CodeSlot, Identity, Reason, Route, Terms, Verdict};
 

@@ -255,6 +255,16 @@ pub enum Record {
 impl Record {
     /// What names it.
     #[must_use]
+    pub fn name(&self) -> RecordName {
+        match self {
+            Self::Agent(agent) => RecordName::Agent(agent.id),
+            Self::Endpoint(endpoint) => RecordName::Endpoint(endpoint.method.clone(), endpoint.template.clone()),
+            Self::Credential(credential) => RecordName::Credential(credential.mode, credential.id),
+        }
+    }
+
+    /// What names its row.
+    #[must_use]
     pub fn key(&self) -> RecordKey {
         match self {
             Self::Agent(agent) => RecordKey::Agent(agent.id),
@@ -262,6 +272,16 @@ impl Record {
                 RecordKey::Endpoint(endpoint.method.clone(), endpoint.template.shape().to_string())
             }
             Self::Credential(credential) => RecordKey::Credential(credential.mode, credential.id),
+        }
+    }
+
+    /// Whether it is a tombstone: revoked or removed.
+    #[must_use]
+    pub const fn is_ended(&self) -> bool {
+        match self {
+            Self::Agent(agent) => agent.removed,
+            Self::Endpoint(endpoint) => endpoint.removed,
+            Self::Credential(credential) => credential.revoked,
         }
     }
 }
@@ -330,6 +350,39 @@ impl RecordKey {
             Self::Agent(_) => Kind::Agent,
             Self::Endpoint(..) => Kind::Endpoint,
             Self::Credential(mode, _) => Kind::Credential(*mode),
+        }
+    }
+}
+
+/// Names one record as people write it: an endpoint by its template, not by its shape.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RecordName {
+    /// An agent by id.
+    Agent(Id),
+    /// An endpoint by method and template.
+    Endpoint(Method, Template),
+    /// A credential by mode and id.
+    Credential(Mode, Id),
+}
+
+impl RecordName {
+    /// What names its row.
+    #[must_use]
+    pub fn key(&self) -> RecordKey {
+        match self {
+            Self::Agent(id) => RecordKey::Agent(*id),
+            Self::Endpoint(method, template) => RecordKey::Endpoint(method.clone(), template.shape().to_string()),
+            Self::Credential(mode, id) => RecordKey::Credential(*mode, *id),
+        }
+    }
+}
+
+impl fmt::Display for RecordName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Agent(id) => write!(f, "agent {id}"),
+            Self::Endpoint(method, template) => write!(f, "endpoint {method} {}", template.as_str()),
+            Self::Credential(mode, id) => write!(f, "{mode} {id}"),
         }
     }
 }

@@ -233,6 +233,22 @@ impl Head {
 /// A record as read, with the revision that wrote it.
 pub type Stored = (Record, Revision);
 
+/// A record with what is stored aside of it.
+pub struct Listed {
+    /// The record.
+    pub record: Record,
+    /// A credential's last uses.
+    pub uses: LastUses,
+}
+
+/// A part of a table.
+pub struct Page {
+    /// In order of the key.
+    pub records: Vec<Listed>,
+    /// The key of the last, when there are more.
+    pub next: Option<Vec<u8>>,
+}
+
 impl Store {
     /// The database's path.
     #[must_use]
@@ -266,15 +282,17 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreFault::Storage`], [`StoreFault::BadRow`].
-    pub fn read(&self, key: &RecordKey) -> Result<Option<Record>, StoreFault> {
-        let transaction = self.begin_read()?;
+    pub fn read(&self, key: &RecordKey) -> Result<Option<Listed>, StoreFault> {
+        let reading = self.begin_read()?;
         let (table, bytes) = row::row_key(key);
-        let rows = transaction.open_table(table.definition())?;
+        let rows = reading.open_table(table.definition())?;
         let Some(row) = rows.get(bytes.as_slice())? else {
             return Ok(None);
         };
-        let sets = transaction.open_table(Table::TagSets.definition())?;
-        self.decode(table, &bytes, row.value(), &sets).map(|(record, _)| Some(record))
+        let sets = reading.open_table(Table::TagSets.definition())?;
+        let uses = reading.open_table(Table::Uses.definition())?;
+        let (record, _) = self.decode(table, &bytes, row.value(), &sets)?;
+        self.listed(record, &uses).map(Some)
     }
 
     /// Reads up to `limit` records of a kind behind `after` (a key as returned here; empty for the first), and the key
@@ -282,42 +300,42 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreFault::Storage`], [`StoreFault::BadRow`].
-    pub fn page(
-        &self,
-        kind: Kind,
-        after: &[u8],
-        limit: usize,
-    ) -> Result<(Vec<Record>, Option<Vec<u8>>), StoreFault> {
-        let transaction = self.begin_read()?;
+    pub fn page(&self, kind: Kind, after: &[u8], limit: usize) -> Result<Page, StoreFault> {
+        let reading = self.begin_read()?;
         let table = Table::of_kind(kind);
-        let rows = transaction.open_table(table.definition())?;
-        let sets = transaction.open_table(Table::TagSets.definition())?;
+        let rows = reading.open_table(table.definition())?;
+        let sets = reading.open_table(Table::TagSets.definition())?;
+        let uses = reading.open_table(Table::Uses.definition())?;
         let start = if after.is_empty() { Bound::Unbounded } else { Bound::Excluded(after) };
-        let mut records = Vec::new();
+        let mut page = Page { records: Vec::new(), next: None };
         let mut last = Vec::new();
         for entry in rows.range::<&[u8]>((start, Bound::Unbounded))? {
-            if records.len() == limit {
-                return Ok((records, Some(last)));
+            if page.records.len() == limit {
+                page.next = Some(last);
+                break;
             }
             let (key, row) = entry?;
-            records.push(self.decode(table, key.value(), row.value(), &sets)?.0);
+            let (record, _) = self.decode(table, key.value(), row.value(), &sets)?;
+            page.records.push(self.listed(record, &uses)?);
             last = key.value().to_vec();
         }
-        Ok((records, None))
+        Ok(page)
     }
 
-    /// The stored last uses of a credential.
-    ///
-    /// # Errors
-    /// [`StoreFault::Storage`], [`StoreFault::BadRow`].
-    pub fn uses(&self, mode: Mode, id: Id) -> Result<LastUses, StoreFault> {
-        let transaction = self.begin_read()?;
-        let rows = transaction.open_table(Table::Uses.definition())?;
-        let key = use_key(mode, id);
-        match rows.get(key.as_slice())? {
-            Some(row) => self.open_uses(&key, row.value()),
-            None => Ok([None, None]),
+    fn listed(
+        &self,
+        record: Record,
+        uses: &impl ReadableTable<&'static [u8], &'static [u8]>,
+    ) -> Result<Listed, StoreFault> {
+        let mut listed = Listed { record, uses: [None, None] };
+        if let Record::Credential(credential) = &listed.record {
+            let key = use_key(credential.mode, credential.id);
+            if let Some(row) = uses.get(key.as_slice())? {
+                // No verdict rests on it: a damaged row of uses tells nothing, and is an alarm at start.
+                listed.uses = self.open_uses(&key, row.value()).unwrap_or_default();
+            }
         }
+        Ok(listed)
     }
 
     fn begin_read(&self) -> Result<redb::ReadTransaction, StoreFault> {

@@ -1,0 +1,319 @@
+//! Owns store and directory: `view` reads, `order` is the way to the single writer.
+//!
+//! Promise 2.5 rests on three lines in [`writer`]: a change is committed (durable), then published (one pointer swap),
+//! then acknowledged. A reader takes the published state after it has read its socket, so a question that was sent
+//! after an acknowledgement can't be answered from the state before.
+
+mod clock;
+mod plan;
+mod uses;
+mod writer;
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{Sender, channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+
+use arc_swap::{ArcSwap, Guard};
+use tokio::sync::oneshot;
+
+pub use plan::{Apply, FieldChange, FieldValue, Order, Outcome, Refusal};
+
+use crate::decide::{Asker, Explanation, Session, Target};
+use crate::directory::{Compiler, Directory};
+use crate::model::{Kind, Mode, Pepper, Record, RecordName, Revision, UnixSeconds, Verdict};
+use crate::store::{Head, Store};
+pub use crate::store::{LastUse, LastUses, Listed, OpenError, Page, StoreFault};
+use clock::Clock;
+use uses::UseBook;
+use writer::{Job, Writer};
+
+/// How far a change has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// It is durable.
+    Committed,
+    /// Every question that is received from now on is answered from it.
+    Published,
+    /// Whoever ordered it knows.
+    Acknowledged,
+}
+
+/// Told of each [`Stage`] on the writer's thread; while it runs, the writer waits.
+pub type Observer = Box<dyn Fn(Stage) + Send + Sync>;
+
+/// What the writer publishes.
+struct Published {
+    directory: Directory,
+    counts: Counts,
+}
+
+/// How much there is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Endpoints that match something.
+    pub endpoints: u64,
+    /// Rows of keys, revoked ones too.
+    pub keys: u64,
+    /// Rows of tokens.
+    pub tokens: u64,
+    /// Rows of sessions.
+    pub sessions: u64,
+    /// Distinct tag sets.
+    pub tag_sets: u64,
+}
+
+/// What readers and the writer share.
+struct Shared {
+    store: Store,
+    published: ArcSwap<Published>,
+    clock: Clock,
+    uses: UseBook,
+    questions: AtomicU64,
+    writable: AtomicBool,
+    alarms: Mutex<Vec<String>>,
+    observer: Observer,
+}
+
+impl Shared {
+    fn observe(&self, stage: Stage) {
+        (self.observer)(stage);
+    }
+
+    fn publish(&self, compiler: &Compiler, head: &Head) {
+        let rows = |mode| head.rows(Kind::Credential(mode));
+        let counts = Counts {
+            endpoints: compiler.endpoint_count() as u64,
+            keys: rows(Mode::Key),
+            tokens: rows(Mode::Token),
+            sessions: rows(Mode::Session),
+            tag_sets: compiler.set_count() as u64,
+        };
+        self.published.store(Arc::new(Published { directory: compiler.directory().clone(), counts }));
+    }
+
+    fn set_writable(&self, writable: bool) {
+        self.writable.store(writable, Ordering::Relaxed);
+    }
+
+    fn alarms(&self) -> MutexGuard<'_, Vec<String>> {
+        self.alarms.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set_alarms(&self, alarms: Vec<String>) {
+        *self.alarms() = alarms;
+    }
+}
+
+/// The one owner of the state. Dropping it stores what waits and ends the writer.
+pub struct Registry {
+    shared: Arc<Shared>,
+    jobs: Option<Sender<Job>>,
+    writer: Option<JoinHandle<()>>,
+}
+
+/// A summary of the state for `status`.
+#[derive(Clone, Debug)]
+pub struct Summary {
+    /// Of the last commit.
+    pub revision: Revision,
+    /// The time that decisions use.
+    pub now: UnixSeconds,
+    /// How far the system's clock stands behind that, in seconds.
+    pub clock_behind: u64,
+    /// Agents that were not removed.
+    pub agents: u64,
+    /// How much there is of the rest.
+    pub counts: Counts,
+    /// Targets judged since the start.
+    pub questions: u64,
+    /// Whether changes are taken.
+    pub writable: bool,
+    /// What is wrong.
+    pub alarms: Vec<String>,
+}
+
+impl Registry {
+    /// Opens the database in `directory` with `pepper`, reads it whole, and starts the writer.
+    ///
+    /// # Errors
+    /// See [`OpenError`].
+    pub fn open(directory: &Path, pepper: Pepper, observer: Observer) -> Result<Self, OpenError> {
+        let mut compiler = Compiler::new(Arc::new(pepper));
+        let pepper = compiler.directory().shared_pepper();
+        let (store, loaded) =
+            Store::open(directory, &pepper, &mut |records| drop(compiler.apply(&records, Revision(0))))?;
+        let shared = Arc::new(Shared {
+            store,
+            published: ArcSwap::from_pointee(Published {
+                directory: compiler.directory().clone(),
+                counts: Counts::default(),
+            }),
+            clock: Clock::new(UnixSeconds(0)),
+            uses: UseBook::new(),
+            questions: AtomicU64::new(0),
+            writable: AtomicBool::new(true),
+            alarms: Mutex::default(),
+            observer,
+        });
+        let mut writer = Writer {
+            shared: Arc::clone(&shared),
+            compiler,
+            head: loaded.head.clone(),
+            unused_sets: Vec::new(),
+            must_reopen: false,
+        };
+        writer.take_over(loaded);
+        let (jobs, received) = channel();
+        let path = shared.store.path().to_path_buf();
+        let thread = std::thread::Builder::new()
+            .name("writer".into())
+            .spawn(move || writer.run(&received))
+            .map_err(|error| OpenError::Io(path, error))?;
+        Ok(Self { shared, jobs: Some(jobs), writer: Some(thread) })
+    }
+
+    /// The state as published now, for the questions of one read of a socket.
+    #[must_use]
+    pub fn view(&self) -> View<'_> {
+        View { shared: &self.shared, published: self.shared.published.load(), now: self.shared.clock.now() }
+    }
+
+    /// Hands an order to the writer and waits until it is carried out: durable and visible.
+    ///
+    /// # Errors
+    /// See [`Refusal`].
+    pub async fn order(&self, order: Order) -> Result<Outcome, Refusal> {
+        let (reply, outcome) = oneshot::channel();
+        let stopped = || Refusal::Unavailable("the daemon is stopping".to_string());
+        let jobs = self.jobs.as_ref().ok_or_else(stopped)?;
+        jobs.send(Job { order, reply }).map_err(|_| stopped())?;
+        outcome.await.map_err(|_| stopped())?
+    }
+
+    /// Reads one record, tombstones included. Blocks on the disk.
+    ///
+    /// # Errors
+    /// See [`StoreFault`].
+    pub fn show(&self, name: &RecordName) -> Result<Option<Listed>, StoreFault> {
+        let found = self.shared.store.read(&name.key())?;
+        Ok(found.map(|listed| self.with_pending_uses(listed)))
+    }
+
+    /// Reads a page of records, tombstones included; see [`Store::page`]. Blocks on the disk.
+    ///
+    /// # Errors
+    /// See [`StoreFault`].
+    pub fn page(&self, kind: Kind, after: &[u8], limit: usize) -> Result<Page, StoreFault> {
+        let mut page = self.shared.store.page(kind, after, limit)?;
+        page.records = page.records.into_iter().map(|listed| self.with_pending_uses(listed)).collect();
+        Ok(page)
+    }
+
+    /// Uses that are not stored yet are the newer ones.
+    fn with_pending_uses(&self, mut listed: Listed) -> Listed {
+        if let Record::Credential(credential) = &listed.record {
+            let pending = self.shared.uses.pending(credential.mode, credential.id);
+            for (stored, pending) in listed.uses.iter_mut().zip(pending) {
+                *stored = pending.or(*stored);
+            }
+        }
+        listed
+    }
+
+    /// The database's path.
+    #[must_use]
+    pub fn database_path(&self) -> &Path {
+        self.shared.store.path()
+    }
+
+    /// For `status`.
+    #[must_use]
+    pub fn summary(&self) -> Summary {
+        let view = self.view();
+        Summary {
+            revision: view.published.directory.revision(),
+            now: view.now,
+            clock_behind: self.shared.clock.behind(),
+            agents: view.published.directory.live_ids(Kind::Agent).len() as u64,
+            counts: view.published.counts,
+            questions: self.shared.questions.load(Ordering::Relaxed),
+            writable: self.shared.writable.load(Ordering::Relaxed) && self.shared.store.is_open(),
+            alarms: self.shared.alarms().clone(),
+        }
+    }
+}
+
+impl Drop for Registry {
+    fn drop(&mut self) {
+        self.jobs = None;
+        if let Some(writer) = self.writer.take()
+            && writer.join().is_err()
+        {
+            tracing::error!("the writer ended with a panic");
+        }
+    }
+}
+
+/// One published state at one time.
+pub struct View<'r> {
+    shared: &'r Shared,
+    published: Guard<Arc<Published>>,
+    now: UnixSeconds,
+}
+
+impl View<'_> {
+    /// The time that its questions are judged at.
+    #[must_use]
+    pub const fn now(&self) -> UnixSeconds {
+        self.now
+    }
+
+    /// Answers one question and notes the use of an accepted code.
+    pub fn check(&self, asker: &Asker<'_>, target: &Target<'_>) -> Verdict<'_> {
+        let verdict = Session::new(&self.published.directory, asker, self.now).decide(target);
+        self.shared.questions.fetch_add(1, Ordering::Relaxed);
+        self.note_use(asker, &verdict);
+        verdict
+    }
+
+    /// Answers the targets of a batch from this one state, in order.
+    pub fn check_all<'v>(
+        &'v self,
+        asker: &Asker<'_>,
+        targets: &[Target<'_>],
+        mut each: impl FnMut(Verdict<'v>),
+    ) {
+        let mut session = Session::new(&self.published.directory, asker, self.now);
+        let mut first_use = None;
+        for target in targets {
+            let verdict = session.decide(target);
+            if let Verdict::Allow(terms) = &verdict
+                && terms.identity.is_some()
+            {
+                first_use = Some(verdict);
+            }
+            each(verdict);
+        }
+        self.shared.questions.fetch_add(targets.len() as u64, Ordering::Relaxed);
+        if let Some(verdict) = first_use {
+            self.note_use(asker, &verdict);
+        }
+    }
+
+    fn note_use(&self, asker: &Asker<'_>, verdict: &Verdict<'_>) {
+        let Verdict::Allow(terms) = verdict else {
+            return;
+        };
+        if let Some(identity) = &terms.identity {
+            let credential = (identity.mode, identity.credential_id);
+            self.shared.uses.note(credential, identity.code, self.now, asker.address);
+        }
+    }
+
+    /// Explains what a credential with its right code would get; notes no use.
+    pub fn explain(&self, credential: (Mode, u64), asker: &Asker<'_>, line: (&[u8], &[u8])) -> Explanation<'_> {
+        crate::decide::explain(&self.published.directory, credential, asker, line, self.now)
+    }
+}

@@ -1,0 +1,105 @@
+//! What differs between two states of a record, field by field, under the names of the apply file. No secret is in it.
+
+use crate::model::{Agent, AllowList, Binding, Credential, Endpoint, Id, Record, RecordName, UnixSeconds};
+
+/// The value of a field.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FieldValue {
+    /// Nothing set.
+    Null,
+    /// A switch.
+    Bool(bool),
+    /// An id or a time.
+    Number(u64),
+    /// Text.
+    Text(String),
+    /// A list.
+    List(Vec<String>),
+    /// Attributes.
+    Map(Vec<(String, String)>),
+    /// A code.
+    Hidden,
+}
+
+/// One field that changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FieldChange {
+    /// Which record.
+    pub record: RecordName,
+    /// The field's name.
+    pub field: &'static str,
+    /// Before.
+    pub from: FieldValue,
+    /// After.
+    pub to: FieldValue,
+}
+
+/// The fields in which two states of one record differ.
+pub(super) fn difference(old: &Record, new: &Record) -> Vec<FieldChange> {
+    let fields = |record: &Record| match record {
+        Record::Agent(agent) => agent_fields(agent),
+        Record::Endpoint(endpoint) => endpoint_fields(endpoint),
+        Record::Credential(credential) => credential_fields(credential),
+    };
+    let mut changes: Vec<FieldChange> = fields(old)
+        .into_iter()
+        .zip(fields(new))
+        .filter(|((_, from), (_, to))| from != to)
+        .map(|((field, from), (_, to))| FieldChange { record: new.name(), field, from, to })
+        .collect();
+    if let (Record::Credential(from), Record::Credential(to)) = (old, new)
+        && from.codes != to.codes
+    {
+        changes.push(FieldChange {
+            record: new.name(),
+            field: "code",
+            from: FieldValue::Hidden,
+            to: FieldValue::Hidden,
+        });
+    }
+    changes
+}
+
+type Fields = Vec<(&'static str, FieldValue)>;
+
+fn agent_fields(agent: &Agent) -> Fields {
+    let attributes = agent.attributes.pairs().iter().map(|(n, v)| (n.to_string(), v.to_string())).collect();
+    vec![
+        ("name", FieldValue::Text(agent.name.as_str().into())),
+        ("permissions", FieldValue::Text(agent.permissions.to_string())),
+        ("enabled", FieldValue::Bool(agent.enabled)),
+        ("attributes", FieldValue::Map(attributes)),
+    ]
+}
+
+fn endpoint_fields(endpoint: &Endpoint) -> Fields {
+    vec![
+        ("path", FieldValue::Text(endpoint.template.as_str().into())),
+        ("tags", FieldValue::List(endpoint.tags.iter().map(ToString::to_string).collect())),
+        ("modes", FieldValue::List(endpoint.modes.names().into_iter().map(Into::into).collect())),
+    ]
+}
+
+fn credential_fields(credential: &Credential) -> Fields {
+    let (superuser, agent, default) = match credential.binding {
+        Binding::Agent(id) => (false, Some(id), None),
+        Binding::Superuser { default } => (true, None, default),
+    };
+    let number = |value: Option<u64>| value.map_or(FieldValue::Null, FieldValue::Number);
+    let id = |value: Option<Id>| number(value.map(Id::get));
+    let time = |value: Option<UnixSeconds>| number(value.map(|at| at.0));
+    let blocks = |list: &AllowList| FieldValue::List(list.blocks().iter().map(ToString::to_string).collect());
+    vec![
+        ("label", FieldValue::Text(credential.label.as_str().into())),
+        ("superuser", FieldValue::Bool(superuser)),
+        ("agent", id(agent)),
+        ("default_agent", id(default)),
+        ("app_id", number(credential.app_id)),
+        ("tags", FieldValue::Text(credential.tags.to_string())),
+        ("enabled", FieldValue::Bool(credential.enabled)),
+        ("revoked", FieldValue::Bool(credential.revoked)),
+        ("not_before", time(credential.not_before)),
+        ("expires_at", time(credential.expires_at)),
+        ("allow_ip", credential.allow_ip.as_ref().map_or(FieldValue::Null, blocks)),
+    ]
+}

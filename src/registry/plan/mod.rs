@@ -1,0 +1,475 @@
+//! From an order to a [`Change`]: reads what is there, merges, checks the rules that need more than one record.
+//!
+//! A plan reads through the open transaction, so it sees the changes that went before it in the same group, and writes
+//! nothing: an order that is refused leaves no trace.
+
+mod difference;
+mod merge;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+
+pub use difference::{FieldChange, FieldValue};
+use zeroize::Zeroizing;
+
+use crate::directory::Compiler;
+use crate::model::secret::NEW_CODE_CHARS;
+use crate::model::{
+    Change, Code, CodeHash, CredentialEdit, Edit, Id, Kind, Mode, Record, RecordKey, RecordName, Revision,
+};
+use crate::store::{StoreFault, Transaction};
+
+/// Names that a refusal lists before it only counts.
+const NAMES_LISTED_MAX: usize = 20;
+
+/// What an operator orders.
+pub enum Order {
+    /// A record that must be new.
+    Add(Edit),
+    /// Changes to a record that must be there.
+    Set(Edit),
+    /// Removes an agent or endpoint; revokes a credential.
+    Remove(RecordName),
+    /// Makes the records be as given, all or none.
+    Apply(Apply),
+}
+
+/// A whole file.
+pub struct Apply {
+    /// The records, in the file's order; each names itself.
+    pub edits: Vec<Edit>,
+    /// The kinds that the file has a section for.
+    pub sections: Vec<Kind>,
+    /// Revoke and remove what the sections don't list.
+    pub prune: bool,
+    /// Plan, and change nothing.
+    pub dry_run: bool,
+}
+
+impl Order {
+    /// Whether it is judged by more than the rows it names, so that it must not share a transaction: the directory it
+    /// reads would lack what went before.
+    pub(super) const fn stands_alone(&self) -> bool {
+        match self {
+            Self::Add(_) | Self::Set(_) => false,
+            Self::Remove(name) => matches!(name, RecordName::Agent(_)),
+            Self::Apply(_) => true,
+        }
+    }
+}
+
+/// Why an order was not carried out.
+#[derive(Debug)]
+pub enum Refusal {
+    /// It is not acceptable.
+    Invalid {
+        /// For an apply: the index of the edit at fault.
+        index: Option<usize>,
+        /// What failed, why, what to do.
+        message: String,
+    },
+    /// A fault of the storage; whether the change was made is not known.
+    Unavailable(String),
+}
+
+impl Refusal {
+    fn invalid(message: impl Into<String>) -> Self {
+        Self::Invalid { index: None, message: message.into() }
+    }
+}
+
+fn unavailable(why: impl Into<String>) -> Stop {
+    Stop::Refused(Refusal::Unavailable(why.into()))
+}
+
+/// What an order came to.
+#[derive(Default)]
+pub struct Outcome {
+    /// For add, set and a revocation: the record as it stands.
+    pub record: Option<Record>,
+    /// A code that was made for it.
+    pub new_code: Option<Code>,
+    /// New records.
+    pub added: Vec<RecordName>,
+    /// Fields of existing ones.
+    pub changed: Vec<FieldChange>,
+    /// What is gone.
+    pub removed: Vec<RecordName>,
+}
+
+/// A change that may be written, and what it comes to.
+pub(super) struct Plan {
+    pub(super) change: Change,
+    pub(super) outcome: Outcome,
+}
+
+/// What an edit expects to find.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Rule {
+    New,
+    Existing,
+    Either,
+}
+
+/// Plans one order.
+pub(super) fn plan(transaction: &mut Transaction<'_>, compiler: &Compiler, order: Order) -> Result<Plan, Stop> {
+    let mut planner = Planner {
+        transaction,
+        compiler,
+        pending: BTreeMap::new(),
+        places: HashMap::new(),
+        agents_known: HashSet::new(),
+        outcome: Outcome::default(),
+    };
+    match order {
+        Order::Add(edit) => planner.single(edit, Rule::New)?,
+        Order::Set(edit) => planner.single(edit, Rule::Existing)?,
+        Order::Remove(name) => planner.remove(&name)?,
+        Order::Apply(apply) => planner.apply(apply)?,
+    }
+    Ok(planner.finish())
+}
+
+/// Why there is no plan.
+pub(super) enum Stop {
+    /// This order is not carried out.
+    Refused(Refusal),
+    /// The database did not answer.
+    Fault(StoreFault),
+}
+
+impl From<StoreFault> for Stop {
+    fn from(fault: StoreFault) -> Self {
+        Self::Fault(fault)
+    }
+}
+
+impl From<String> for Stop {
+    fn from(message: String) -> Self {
+        Self::Refused(Refusal::invalid(message))
+    }
+}
+
+struct Pending {
+    record: Record,
+    read_at: Revision,
+}
+
+struct Planner<'p, 's> {
+    transaction: &'p mut Transaction<'s>,
+    compiler: &'p Compiler,
+    pending: BTreeMap<RecordKey, Pending>,
+    /// Index of the edit that each pending record came from.
+    places: HashMap<RecordKey, usize>,
+    agents_known: HashSet<Id>,
+    outcome: Outcome,
+}
+
+impl Planner<'_, '_> {
+    fn finish(self) -> Plan {
+        let mut change = Change::default();
+        for (key, pending) in self.pending {
+            change.expected.push((key, pending.read_at));
+            change.records.push(pending.record);
+        }
+        Plan { change, outcome: self.outcome }
+    }
+
+    fn single(&mut self, edit: Edit, rule: Rule) -> Result<(), Stop> {
+        let record = self.edit(edit, rule)?;
+        self.check_references()?;
+        self.outcome.record = Some(record);
+        Ok(())
+    }
+
+    fn apply(&mut self, apply: Apply) -> Result<(), Stop> {
+        let mut listed = BTreeSet::new();
+        for (index, edit) in apply.edits.into_iter().enumerate() {
+            let place = |stop| match stop {
+                Stop::Refused(Refusal::Invalid { index: None, message }) => {
+                    Stop::Refused(Refusal::Invalid { index: Some(index), message })
+                }
+                other => other,
+            };
+            let key = edit_key(&edit).ok_or_else(|| place("it needs an id".to_string().into()))?;
+            if listed.contains(&key) {
+                return Err(place(format!("{key} is listed twice").into()));
+            }
+            self.places.insert(key.clone(), index);
+            self.edit(edit, Rule::Either).map_err(place)?;
+            listed.insert(key);
+        }
+        if apply.prune {
+            for kind in apply.sections {
+                self.prune(kind, &listed)?;
+            }
+        }
+        self.check_references()?;
+        self.check_removed_agents()
+    }
+
+    /// Merges one edit with what is there and puts it among the pending records if it changes anything.
+    fn edit(&mut self, edit: Edit, rule: Rule) -> Result<Record, Stop> {
+        let key = match edit_key(&edit) {
+            Some(key) => key,
+            None if rule == Rule::New => self.next_key(&edit)?,
+            None => return Err("an id is needed".to_string().into()),
+        };
+        let (old, read_at) = self.read(&key)?;
+        let old = old.filter(|old| !matches!(old, Record::Endpoint(endpoint) if endpoint.removed));
+        expect(&key, old.as_ref(), &edit, rule)?;
+        let new = self.merge(&key, old.as_ref(), edit, rule)?;
+        let Some(old) = old else {
+            self.outcome.added.push(new.name());
+            self.pending.insert(key, Pending { record: new.clone(), read_at });
+            return Ok(new);
+        };
+        let changes = difference::difference(&old, &new);
+        if changes.is_empty() {
+            return Ok(old);
+        }
+        if old.is_ended() {
+            return Err(format!("{key} is revoked, for ever: nothing of it can be changed").into());
+        }
+        self.outcome.changed.extend(changes);
+        self.pending.insert(key, Pending { record: new.clone(), read_at });
+        Ok(new)
+    }
+
+    fn merge(&mut self, key: &RecordKey, old: Option<&Record>, edit: Edit, rule: Rule) -> Result<Record, Stop> {
+        let merged = match (edit, old, key) {
+            (Edit::Agent(edit), old, RecordKey::Agent(id)) => {
+                let old = old.and_then(|old| if let Record::Agent(agent) = old { Some(agent) } else { None });
+                merge::agent(old, edit, *id).map(Record::Agent)
+            }
+            (Edit::Endpoint(edit), old, _) => {
+                let old = old.and_then(|old| if let Record::Endpoint(endpoint) = old { Some(endpoint) } else { None });
+                merge::endpoint(old, edit).map(Record::Endpoint)
+            }
+            (Edit::Credential(edit), old, RecordKey::Credential(_, id)) => {
+                let old = old.and_then(|old| if let Record::Credential(c) = old { Some(c) } else { None });
+                let made = self.make_code(*id, &edit, old.is_none() && rule == Rule::New)?;
+                let pepper = self.compiler.directory().pepper();
+                merge::credential(old, edit, *id, pepper, made).map(Record::Credential)
+            }
+            (Edit::Agent(_) | Edit::Credential(_), _, _) => Err("an id is needed".to_string()),
+        };
+        merged.map_err(|why| format!("{key}: {why}").into())
+    }
+
+    /// Makes a code for a new credential that was given none.
+    fn make_code(&mut self, id: Id, edit: &CredentialEdit, may_make: bool) -> Result<Option<CodeHash>, Stop> {
+        if edit.code.is_some() || !may_make {
+            return Ok(None);
+        }
+        let mut random = Zeroizing::new([0; NEW_CODE_CHARS]);
+        getrandom::fill(random.as_mut_slice())
+            .map_err(|error| unavailable(format!("the system gave no random bytes: {error}")))?;
+        let code = Code::from_random(&random);
+        let hash = self.compiler.directory().pepper().hash(edit.mode, id.get(), code.presented());
+        self.outcome.new_code = Some(code);
+        Ok(Some(hash))
+    }
+
+    fn remove(&mut self, name: &RecordName) -> Result<(), Stop> {
+        let key = name.key();
+        let (old, read_at) = self.read(&key)?;
+        let Some(old) = old else {
+            return Err(missing(&name.to_string()).into());
+        };
+        if let (RecordName::Credential(..), true) = (name, old.is_ended()) {
+            // Revoked is what was asked for.
+            self.outcome.record = Some(old);
+            return Ok(());
+        }
+        if old.is_ended() {
+            return Err(missing(&name.to_string()).into());
+        }
+        self.end(key, old, read_at);
+        self.check_removed_agents()
+    }
+
+    /// Puts a record's tombstone among the pending records.
+    fn end(&mut self, key: RecordKey, record: Record, read_at: Revision) {
+        self.outcome.removed.push(record.name());
+        let record = match record {
+            Record::Agent(agent) => Record::Agent(crate::model::Agent { removed: true, ..agent }),
+            Record::Endpoint(endpoint) => Record::Endpoint(crate::model::Endpoint { removed: true, ..endpoint }),
+            Record::Credential(credential) => {
+                let revoked = Record::Credential(crate::model::Credential { revoked: true, ..credential });
+                self.outcome.record = Some(revoked.clone());
+                revoked
+            }
+        };
+        self.pending.insert(key, Pending { record, read_at });
+    }
+
+    fn prune(&mut self, kind: Kind, listed: &BTreeSet<RecordKey>) -> Result<(), Stop> {
+        let directory = self.compiler.directory();
+        if directory.is_damaged(kind) {
+            let why = format!("rows of {}s are damaged: what is not listed can't be told", kind.name());
+            return Err(unavailable(why));
+        }
+        let live: Vec<RecordKey> = match kind {
+            Kind::Endpoint => self.compiler.endpoint_keys().cloned().collect(),
+            Kind::Agent => directory.live_ids(kind).into_iter().filter_map(Id::new).map(RecordKey::Agent).collect(),
+            Kind::Credential(mode) => {
+                let ids = directory.live_ids(kind).into_iter().filter_map(Id::new);
+                ids.map(|id| RecordKey::Credential(mode, id)).collect()
+            }
+        };
+        for key in live.into_iter().filter(|key| !listed.contains(key)) {
+            if let (Some(old), read_at) = self.read(&key)? {
+                self.end(key, old, read_at);
+            }
+        }
+        Ok(())
+    }
+
+    /// Every unrevoked credential that the change puts names agents that will be there.
+    fn check_references(&mut self) -> Result<(), Stop> {
+        let named: Vec<(RecordKey, Id)> = self
+            .pending
+            .iter()
+            .filter_map(|(key, pending)| match &pending.record {
+                Record::Credential(c) if !c.revoked => Some((key.clone(), c.binding.named_agent()?)),
+                Record::Credential(_) | Record::Agent(_) | Record::Endpoint(_) => None,
+            })
+            .collect();
+        for (key, agent) in named {
+            if !self.agent_will_be(agent)? {
+                let index = self.places.get(&key).copied();
+                let message = format!("{key} names agent {agent}: there is no such agent");
+                return Err(Stop::Refused(Refusal::Invalid { index, message }));
+            }
+        }
+        Ok(())
+    }
+
+    fn agent_will_be(&mut self, id: Id) -> Result<bool, Stop> {
+        let key = RecordKey::Agent(id);
+        if let Some(pending) = self.pending.get(&key) {
+            return Ok(!pending.record.is_ended());
+        }
+        if self.agents_known.contains(&id) {
+            return Ok(true);
+        }
+        let there = self.read(&key)?.0.is_some_and(|agent| !agent.is_ended());
+        if there {
+            self.agents_known.insert(id);
+        }
+        Ok(there)
+    }
+
+    /// No unrevoked credential names an agent that the change removes.
+    fn check_removed_agents(&mut self) -> Result<(), Stop> {
+        let removed = self.pending.iter().filter_map(|(key, pending)| match (key, &pending.record) {
+            (RecordKey::Agent(id), Record::Agent(agent)) if agent.removed => Some(*id),
+            _ => None,
+        });
+        for agent in removed.collect::<Vec<_>>() {
+            let users = self.users_of(agent)?;
+            if !users.is_empty() {
+                let listed: Vec<&str> = users.iter().take(NAMES_LISTED_MAX).map(String::as_str).collect();
+                let more = match users.len().saturating_sub(NAMES_LISTED_MAX) {
+                    0 => String::new(),
+                    more => format!(" and {more} more"),
+                };
+                let listed = listed.join(", ");
+                let why = format!(
+                    "agent {agent} can't be removed: {listed}{more} would be left without it; revoke or rebind them \
+                     first, or disable the agent"
+                );
+                return Err(why.into());
+            }
+        }
+        Ok(())
+    }
+
+    fn users_of(&self, agent: Id) -> Result<Vec<String>, Stop> {
+        let directory = self.compiler.directory();
+        if Mode::ALL.into_iter().any(|mode| directory.is_damaged(Kind::Credential(mode))) {
+            let why = "rows of credentials are damaged: whether one names the agent can't be told";
+            return Err(unavailable(why));
+        }
+        let mut users: BTreeSet<RecordKey> = directory
+            .credentials_naming(agent)
+            .filter_map(|(mode, id)| Some(RecordKey::Credential(mode, Id::new(id)?)))
+            .collect();
+        for (key, pending) in &self.pending {
+            if let Record::Credential(credential) = &pending.record {
+                if !credential.revoked && credential.binding.named_agent() == Some(agent) {
+                    users.insert(key.clone());
+                } else {
+                    users.remove(key);
+                }
+            }
+        }
+        Ok(users.iter().map(ToString::to_string).collect())
+    }
+
+    fn read(&self, key: &RecordKey) -> Result<(Option<Record>, Revision), Stop> {
+        Ok(match self.transaction.get(key)? {
+            Some((record, revision)) => (Some(record), revision),
+            None => (None, Revision(0)),
+        })
+    }
+
+    /// 1 + the highest id ever used of the kind.
+    fn next_key(&mut self, edit: &Edit) -> Result<RecordKey, Stop> {
+        let (kind, key): (Kind, fn(Mode, Id) -> RecordKey) = match edit {
+            Edit::Agent(_) => (Kind::Agent, |_, id| RecordKey::Agent(id)),
+            Edit::Credential(edit) => (Kind::Credential(edit.mode), RecordKey::Credential),
+            Edit::Endpoint(_) => return Err("an endpoint is named by method and path".to_string().into()),
+        };
+        let mode = if let Edit::Credential(edit) = edit { edit.mode } else { Mode::Key };
+        let next = Id::new(self.transaction.highest_id(kind) + 1);
+        let name = kind.name();
+        let next = next.ok_or_else(|| {
+            format!("no {name} id is left: the highest possible one was used; give one that was never used with --id")
+        })?;
+        Ok(key(mode, next))
+    }
+}
+
+/// What names the record of an edit; `None` when the id was left out.
+fn edit_key(edit: &Edit) -> Option<RecordKey> {
+    match edit {
+        Edit::Agent(edit) => edit.id.map(RecordKey::Agent),
+        Edit::Endpoint(edit) => {
+            Some(RecordKey::Endpoint(edit.method.clone(), edit.template.shape().to_string()))
+        }
+        Edit::Credential(edit) => edit.id.map(|id| RecordKey::Credential(edit.mode, id)),
+    }
+}
+
+/// Whether what is there is what the edit expects.
+fn expect(key: &RecordKey, old: Option<&Record>, edit: &Edit, rule: Rule) -> Result<(), Stop> {
+    let Some(old) = old else {
+        return if rule == Rule::Existing { Err(missing(&key.to_string()).into()) } else { Ok(()) };
+    };
+    let why = match (old, rule) {
+        (Record::Agent(agent), _) if agent.removed => {
+            format!("{key} was removed: its id is never used again; give another")
+        }
+        (Record::Credential(credential), Rule::New) if credential.revoked => {
+            format!("{key} was revoked: its id is never used again; give another")
+        }
+        (Record::Credential(credential), Rule::Existing) if credential.revoked => {
+            format!("{key} is revoked, for ever: it can't be changed")
+        }
+        (Record::Credential(credential), Rule::Either) if credential.revoked && !keeps_revoked(edit) => {
+            format!("{key} is revoked, for ever: say so with \"revoked\": true, or take it out of the file")
+        }
+        (_, Rule::New) => format!("{key} is there already: change it with set, or give another id"),
+        (_, Rule::Existing | Rule::Either) => return Ok(()),
+    };
+    Err(why.into())
+}
+
+const fn keeps_revoked(edit: &Edit) -> bool {
+    matches!(edit, Edit::Credential(CredentialEdit { revoked: Some(true), .. }))
+}
+
+fn missing(what: &str) -> String {
+    format!("there is no {what}")
+}

@@ -1,0 +1,215 @@
+//! The single writer: gathers what waits, one transaction for all of it, then publish, then acknowledge.
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::oneshot;
+
+use super::plan::{self, Order, Outcome, Refusal, Stop};
+use super::{Shared, Stage};
+use crate::directory::Compiler;
+use crate::model::{Change, Revision};
+use crate::store::{Head, Loaded, StoreFault};
+use crate::tags::TagSet;
+
+/// Orders that share one transaction, at most: a bound on how long the first of them waits.
+const GROUP_ORDERS_MAX: usize = 1024;
+/// How often last uses are stored.
+const USES_FLUSH_INTERVAL: Duration = Duration::from_secs(60);
+
+/// An order and where its outcome goes.
+pub(super) struct Job {
+    pub(super) order: Order,
+    pub(super) reply: oneshot::Sender<Result<Outcome, Refusal>>,
+}
+
+/// The state that only the writer's thread touches.
+pub(super) struct Writer {
+    pub(super) shared: Arc<Shared>,
+    pub(super) compiler: Compiler,
+    pub(super) head: Head,
+    /// Sets that no record uses; their rows go with the next commit.
+    pub(super) unused_sets: Vec<Arc<TagSet>>,
+    /// A storage fault came up: the database must be reopened before the next commit.
+    pub(super) must_reopen: bool,
+}
+
+/// An order that was carried out, and the change it came to.
+struct Written {
+    outcome: Outcome,
+    change: Option<(Change, Revision)>,
+}
+
+impl Writer {
+    /// Serves until every sender is gone, then stores the last uses.
+    pub(super) fn run(mut self, jobs: &Receiver<Job>) {
+        let mut next_flush = Instant::now() + USES_FLUSH_INTERVAL;
+        let mut held: Option<Job> = None;
+        loop {
+            let first = match held.take() {
+                Some(job) => Ok(job),
+                None => jobs.recv_timeout(next_flush.saturating_duration_since(Instant::now())),
+            };
+            match first {
+                Ok(job) => held = self.serve_group(job, jobs),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+            if Instant::now() >= next_flush {
+                self.flush_uses();
+                next_flush = Instant::now() + USES_FLUSH_INTERVAL;
+            }
+        }
+        self.flush_uses();
+    }
+
+    /// Carries out `first` and what waits behind it. Returns an order that must stand alone, to be next.
+    fn serve_group(&mut self, first: Job, jobs: &Receiver<Job>) -> Option<Job> {
+        let mut group = vec![first];
+        let mut held = None;
+        if !group[0].order.stands_alone() {
+            while group.len() < GROUP_ORDERS_MAX {
+                match jobs.try_recv() {
+                    Ok(job) if job.order.stands_alone() => {
+                        held = Some(job);
+                        break;
+                    }
+                    Ok(job) => group.push(job),
+                    Err(_) => break,
+                }
+            }
+        }
+        self.commit_group(group);
+        held
+    }
+
+    fn commit_group(&mut self, group: Vec<Job>) {
+        let (orders, replies): (Vec<_>, Vec<_>) = group.into_iter().map(|job| (job.order, job.reply)).unzip();
+        let results = self.ensure_open().and_then(|()| self.write(orders).inspect_err(|fault| self.note_fault(fault)));
+        match results {
+            Ok(results) => {
+                self.publish(&results);
+                for (reply, result) in replies.into_iter().zip(results) {
+                    // Whoever asked may be gone; the change stands.
+                    let _ = reply.send(result.map(|written| written.outcome));
+                }
+                self.shared.observe(Stage::Acknowledged);
+            }
+            Err(fault) => {
+                for reply in replies {
+                    let _ = reply.send(Err(Refusal::Unavailable(fault.to_string())));
+                }
+            }
+        }
+    }
+
+    /// Plans every order, writes those that are not refused, and commits.
+    fn write(&mut self, orders: Vec<Order>) -> Result<Vec<Result<Written, Refusal>>, StoreFault> {
+        let shared = Arc::clone(&self.shared);
+        let mut transaction = shared.store.begin(&self.head)?;
+        transaction.drop_sets(&self.unused_sets)?;
+        let mut results = Vec::with_capacity(orders.len());
+        let mut anything = false;
+        for order in orders {
+            let dry_run = matches!(&order, Order::Apply(apply) if apply.dry_run);
+            results.push(match plan::plan(&mut transaction, &self.compiler, order) {
+                Ok(plan) if dry_run || plan.change.records.is_empty() => {
+                    Ok(Written { outcome: plan.outcome, change: None })
+                }
+                Ok(plan) => {
+                    let revision = transaction.put(&plan.change)?;
+                    anything = true;
+                    Ok(Written { outcome: plan.outcome, change: Some((plan.change, revision)) })
+                }
+                Err(Stop::Refused(refusal)) => Err(refusal),
+                Err(Stop::Fault(fault @ StoreFault::Storage(_))) => return Err(fault),
+                Err(Stop::Fault(fault)) => Err(Refusal::Unavailable(fault.to_string())),
+            });
+        }
+        if anything {
+            self.head = transaction.commit(self.shared.clock.now())?;
+            self.unused_sets.clear();
+            self.shared.observe(Stage::Committed);
+        }
+        Ok(results)
+    }
+
+    /// Shows the committed changes to every question that is received from now on.
+    fn publish(&mut self, results: &[Result<Written, Refusal>]) {
+        let changes: Vec<_> = results.iter().flatten().filter_map(|written| written.change.as_ref()).collect();
+        if changes.is_empty() {
+            return;
+        }
+        for (change, revision) in changes {
+            self.unused_sets.extend(self.compiler.apply(&change.records, *revision));
+        }
+        self.shared.publish(&self.compiler, &self.head);
+        self.shared.observe(Stage::Published);
+    }
+
+    fn note_fault(&mut self, fault: &StoreFault) {
+        tracing::error!(%fault, "a change was not stored; the database is reopened before the next one");
+        self.must_reopen = true;
+        self.shared.set_writable(false);
+    }
+
+    /// After a storage fault: reopens the database and takes its state over, for a commit that failed may be there.
+    fn ensure_open(&mut self) -> Result<(), StoreFault> {
+        if !self.must_reopen {
+            return Ok(());
+        }
+        let shared = Arc::clone(&self.shared);
+        let directory = self.compiler.directory();
+        let mut compiler = Compiler::new(directory.shared_pepper());
+        let loaded = shared
+            .store
+            .reopen(directory.pepper(), &mut |records| drop(compiler.apply(&records, Revision(0))))
+            .map_err(|error| StoreFault::Storage(error.to_string()))?;
+        tracing::info!(revision = loaded.head.revision().0, "the database was reopened");
+        self.compiler = compiler;
+        self.take_over(loaded);
+        self.must_reopen = false;
+        self.shared.set_writable(true);
+        Ok(())
+    }
+
+    /// Shows the state that was loaded into the compiler.
+    pub(super) fn take_over(&mut self, loaded: Loaded) {
+        let Loaded { head, unused_sets, damage } = loaded;
+        for damage in &damage {
+            tracing::error!("{damage}");
+            match damage.table.kind() {
+                Some(kind) if damage.broken => self.compiler.forget(kind),
+                Some(kind) => self.compiler.mark_damaged(kind),
+                None => {}
+            }
+        }
+        self.compiler.apply(&[], head.revision());
+        self.shared.set_alarms(damage.iter().map(ToString::to_string).collect());
+        self.shared.clock.advance(head.committed_at());
+        self.head = head;
+        self.unused_sets = unused_sets;
+        self.shared.publish(&self.compiler, &self.head);
+    }
+
+    /// Stores the last uses that wait. What can't be stored waits on.
+    fn flush_uses(&mut self) {
+        let uses = self.shared.uses.take();
+        if uses.is_empty() {
+            return;
+        }
+        let stored = self.ensure_open().and_then(|()| {
+            let mut transaction = self.shared.store.begin(&self.head)?;
+            transaction.put_uses(uses.iter().copied())?;
+            transaction.commit(self.shared.clock.now())
+        });
+        match stored {
+            Ok(head) => self.head = head,
+            Err(fault) => {
+                self.shared.uses.put_back(uses);
+                self.note_fault(&fault);
+            }
+        }
+    }
+}

@@ -1,0 +1,230 @@
+//! One framed connection: buffers, deadlines, orderly end. Both framed doors are built on it.
+//!
+//! Own buffers rather than a codec: all frames that came with one read are answered with one write, which is worth a
+//! factor of two (section 8 of the contract), and a buffer never grows for bytes that have not arrived.
+
+use std::io;
+use std::pin::Pin;
+use std::time::Duration;
+
+use keyward_proto::frame::{self, ErrorCode, Frame, FrameError};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::UnixStream;
+use tokio::time::{Instant, Sleep, sleep_until, timeout};
+use tokio_util::sync::CancellationToken;
+
+/// Room that a read is given, at least. An idle connection keeps no more than this.
+const READ_BYTES_MIN: usize = 2 * 1024;
+/// Room that a read is given while a client fills what it gets.
+const READ_BYTES_MAX: usize = 64 * 1024;
+/// Replies that gather before they are written although more frames wait.
+const WRITE_BYTES_MAX: usize = 256 * 1024;
+
+/// How long a connection may take.
+#[derive(Clone, Copy, Debug)]
+pub struct Deadlines {
+    /// For the rest of a frame whose first byte has come, and for a peer to take its replies.
+    pub frame: Duration,
+    /// Without any byte.
+    pub idle: Duration,
+}
+
+/// What a read came to.
+pub(super) enum Filled {
+    /// There are new bytes.
+    More,
+    /// The daemon is stopping: what was received is in the buffer, nothing will follow.
+    Last,
+    /// The peer is gone, idle for too long, or too slow: the connection is over.
+    Over,
+}
+
+pub(super) struct Connection {
+    stream: UnixStream,
+    input: Vec<u8>,
+    output: Vec<u8>,
+    frame_bytes_max: usize,
+    error_type: u16,
+    deadlines: Deadlines,
+    /// When the first byte of an unfinished frame was seen.
+    frame_began: Option<Instant>,
+    last_byte: Instant,
+    alarm: Pin<Box<Sleep>>,
+    stop: CancellationToken,
+    read_bytes: usize,
+}
+
+impl Connection {
+    pub(super) fn new(
+        stream: UnixStream,
+        (frame_bytes_max, error_type): (usize, u16),
+        deadlines: Deadlines,
+        stop: CancellationToken,
+    ) -> Self {
+        let now = Instant::now();
+        Self {
+            stream,
+            input: Vec::new(),
+            output: Vec::new(),
+            frame_bytes_max,
+            error_type,
+            deadlines,
+            frame_began: None,
+            last_byte: now,
+            alarm: Box::pin(sleep_until(now + deadlines.idle)),
+            stop,
+            read_bytes: READ_BYTES_MIN,
+        }
+    }
+
+    /// Waits for bytes, at most until a deadline.
+    pub(super) async fn fill(&mut self) -> Filled {
+        if self.input.is_empty() && self.input.capacity() > READ_BYTES_MIN {
+            self.input.shrink_to(if self.read_bytes > READ_BYTES_MIN { self.read_bytes } else { READ_BYTES_MIN });
+        }
+        loop {
+            self.input.reserve(self.read_bytes);
+            tokio::select! {
+                biased;
+                read = self.stream.read_buf(&mut self.input) => return self.note_read(read),
+                () = self.stop.cancelled() => return self.take_rest(),
+                () = self.alarm.as_mut() => {}
+            }
+            let deadline = self.deadline();
+            if Instant::now() < deadline {
+                self.alarm.as_mut().reset(deadline);
+                continue;
+            }
+            if self.frame_began.is_some() {
+                let seconds = self.deadlines.frame.as_secs();
+                let why = format!("a started frame was not finished within {seconds} s");
+                self.refuse(0, &FrameError::new(ErrorCode::FrameDeadline, why));
+                let _ = self.flush().await;
+            }
+            return Filled::Over;
+        }
+    }
+
+    fn deadline(&self) -> Instant {
+        match self.frame_began {
+            Some(began) => began + self.deadlines.frame,
+            None => self.last_byte + self.deadlines.idle,
+        }
+    }
+
+    fn note_read(&mut self, read: io::Result<usize>) -> Filled {
+        match read {
+            Ok(0) | Err(_) => Filled::Over,
+            Ok(bytes) => {
+                self.last_byte = Instant::now();
+                // A client that fills its room is pipelining: give it more, and less again when it stops.
+                let room = if bytes == self.read_bytes { self.read_bytes * 2 } else { self.read_bytes / 2 };
+                if bytes >= self.read_bytes || bytes < self.read_bytes / 4 {
+                    self.read_bytes = room.clamp(READ_BYTES_MIN, READ_BYTES_MAX);
+                }
+                Filled::More
+            }
+        }
+    }
+
+    /// Takes what the socket holds already: it was received before the stop.
+    fn take_rest(&mut self) -> Filled {
+        while self.input.len() <= self.frame_bytes_max {
+            self.input.reserve(READ_BYTES_MAX);
+            match self.stream.try_read_buf(&mut self.input) {
+                Ok(0) | Err(_) => break,
+                Ok(_) => {}
+            }
+        }
+        Filled::Last
+    }
+
+    /// Hands every whole frame of the input to `answer`, which appends replies, until the input or the room for replies
+    /// is used up. True when whole frames may be left.
+    ///
+    /// # Errors
+    /// When the stream can't be followed further; the error frame is among the replies.
+    pub(super) fn answer_frames(&mut self, mut answer: impl FnMut(&Frame<'_>, &mut Vec<u8>)) -> Result<bool, ()> {
+        let mut used = 0;
+        let outcome = loop {
+            match frame::split(&self.input[used..], self.frame_bytes_max) {
+                Ok(Some((frame, bytes))) => {
+                    answer(&frame, &mut self.output);
+                    used += bytes;
+                }
+                Ok(None) => break Ok(false),
+                Err(error) => {
+                    self.refuse(0, &error);
+                    break Err(());
+                }
+            }
+            if self.output.len() >= WRITE_BYTES_MAX {
+                break Ok(true);
+            }
+        };
+        self.consume(used);
+        outcome
+    }
+
+    /// The first whole frame of the input, with the bytes it used; for [`Connection::consume`].
+    ///
+    /// # Errors
+    /// As [`Connection::answer_frames`].
+    pub(super) fn next_frame(&mut self) -> Result<Option<(Frame<'_>, usize)>, ()> {
+        match frame::split(&self.input, self.frame_bytes_max) {
+            Ok(None) => {
+                self.consume(0);
+                Ok(None)
+            }
+            Ok(Some(_)) => Ok(frame::split(&self.input, self.frame_bytes_max).ok().flatten()),
+            Err(error) => {
+                self.refuse(0, &error);
+                Err(())
+            }
+        }
+    }
+
+    /// Drops `used` bytes of the input and starts the clock of a frame that is left unfinished.
+    pub(super) fn consume(&mut self, used: usize) {
+        self.input.drain(..used);
+        let unfinished = !self.input.is_empty();
+        if !unfinished {
+            self.frame_began = None;
+        } else if self.frame_began.is_none() || used > 0 {
+            self.frame_began = Some(self.last_byte);
+            let deadline = self.deadline();
+            self.alarm.as_mut().reset(deadline);
+        }
+    }
+
+    /// Where replies are appended.
+    pub(super) const fn output(&mut self) -> &mut Vec<u8> {
+        &mut self.output
+    }
+
+    /// Appends an error frame.
+    pub(super) fn refuse(&mut self, request_id: u32, error: &FrameError) {
+        frame::put_error(&mut self.output, self.error_type, request_id, error);
+    }
+
+    /// Writes the replies that gathered.
+    ///
+    /// # Errors
+    /// When the peer is gone or does not take them in time.
+    pub(super) async fn flush(&mut self) -> io::Result<()> {
+        if self.output.is_empty() {
+            return Ok(());
+        }
+        let written = match self.stream.try_write(&self.output) {
+            Ok(written) => written,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
+            Err(error) => return Err(error),
+        };
+        if written < self.output.len() {
+            timeout(self.deadlines.frame, self.stream.write_all(&self.output[written..])).await??;
+        }
+        self.output.clear();
+        self.output.shrink_to(READ_BYTES_MAX);
+        Ok(())
+    }
+}

@@ -1,0 +1,373 @@
+//! Between wire and model: the one place where the two meet.
+
+use keyward_proto::admin as wire;
+use keyward_proto::query::{
+    Asker as WireAsker, CodeSlot as WireSlot, Identity as OwnedIdentity, IdentityRef, Mode as WireMode,
+    Reason as WireReason, Route as OwnedRoute, RouteRef, TargetVerdict, Verdict as OwnedVerdict, VerdictRef,
+};
+
+use crate::decide::{Asker, Step, StepResult};
+use crate::model::record::{AgentName, Attributes, Label};
+use crate::model::{
+    Agent, AgentEdit, AllowList, Binding, Code, CodeSlot, Credential, CredentialEdit, Edit, Endpoint, EndpointEdit, Id,
+    Identity, Kind, Mode, Modes, Reason, Record, RecordName, Route, UnixSeconds, Verdict,
+};
+use crate::registry::{FieldChange, FieldValue, LastUse, LastUses, Listed};
+use crate::route::{Method, Template};
+use crate::tags::{TAGS_MAX, Tag, TagSet};
+
+// ---- questions and verdicts ----
+
+pub(super) const fn asker<'a>(asker: &WireAsker<'a>) -> Asker<'a> {
+    Asker { credential: asker.credential, agent: asker.agent, address: asker.address }
+}
+
+pub(super) const fn reason(reason: Reason) -> WireReason {
+    match reason {
+        Reason::BadRequest => WireReason::BadRequest,
+        Reason::MissingCredential => WireReason::MissingCredential,
+        Reason::MalformedCredential => WireReason::MalformedCredential,
+        Reason::BadCredential => WireReason::BadCredential,
+        Reason::Revoked => WireReason::Revoked,
+        Reason::Disabled => WireReason::Disabled,
+        Reason::NotYetValid => WireReason::NotYetValid,
+        Reason::Expired => WireReason::Expired,
+        Reason::IpNotAllowed => WireReason::IpNotAllowed,
+        Reason::AgentSwitchForbidden => WireReason::AgentSwitchForbidden,
+        Reason::AgentRequired => WireReason::AgentRequired,
+        Reason::AgentUnknown => WireReason::AgentUnknown,
+        Reason::AgentDisabled => WireReason::AgentDisabled,
+        Reason::AmbiguousPath => WireReason::AmbiguousPath,
+        Reason::NoRoute => WireReason::NoRoute,
+        Reason::ModeNotAllowed => WireReason::ModeNotAllowed,
+        Reason::TagDenied => WireReason::TagDenied,
+        Reason::TagNotGranted => WireReason::TagNotGranted,
+        Reason::AgentNotPermitted => WireReason::AgentNotPermitted,
+    }
+}
+
+const fn reason_and_status(verdict: &Verdict<'_>) -> (u16, u16) {
+    match verdict {
+        Verdict::Allow(_) => (WireReason::Ok.number(), 200),
+        Verdict::Deny(denied) => (reason(*denied).number(), denied.status()),
+        Verdict::Unavailable => (WireReason::Unavailable.number(), 503),
+    }
+}
+
+pub(super) fn verdict<'d>(verdict: &Verdict<'d>) -> VerdictRef<'d> {
+    let (reason, status) = reason_and_status(verdict);
+    let (who, route) = match verdict {
+        Verdict::Allow(terms) => (terms.identity.as_ref().map(identity), terms.route.map(route_ref)),
+        Verdict::Deny(_) | Verdict::Unavailable => (None, None),
+    };
+    VerdictRef { reason, status, retry_after: 0, identity: who, route }
+}
+
+pub(super) const fn target_verdict(verdict: &Verdict<'_>) -> TargetVerdict {
+    let (reason, status) = reason_and_status(verdict);
+    TargetVerdict { reason, status, retry_after: 0 }
+}
+
+pub(super) fn identity<'d>(identity: &Identity<'d>) -> IdentityRef<'d> {
+    IdentityRef {
+        mode: mode_to_wire(identity.mode),
+        credential_id: identity.credential_id,
+        code: match identity.code {
+            CodeSlot::Current => WireSlot::Current,
+            CodeSlot::Retiring => WireSlot::Retiring,
+        },
+        expires_at: identity.expires_at.map(|at| at.0),
+        app_id: identity.app_id,
+        agent_id: identity.agent.id,
+        agent_name: &identity.agent.name,
+        attributes: &identity.agent.attributes,
+        switched: identity.switched,
+    }
+}
+
+const fn route_ref(route: Route<'_>) -> RouteRef<'_> {
+    RouteRef { template: route.template, tags: route.tags }
+}
+
+/// The same as owned values, for a reply that holds more than the verdict.
+pub(super) fn owned_verdict(decided: &Verdict<'_>) -> OwnedVerdict {
+    let verdict = verdict(decided);
+    OwnedVerdict {
+        reason: verdict.reason,
+        status: verdict.status,
+        retry_after: verdict.retry_after,
+        identity: verdict.identity.map(|identity| OwnedIdentity {
+            mode: identity.mode,
+            credential_id: identity.credential_id,
+            code: identity.code,
+            expires_at: identity.expires_at,
+            app_id: identity.app_id,
+            agent_id: identity.agent_id,
+            agent_name: identity.agent_name.to_string(),
+            attributes: pairs(identity.attributes),
+            switched: identity.switched,
+        }),
+        route: verdict.route.map(|route| OwnedRoute {
+            template: route.template.to_string(),
+            tags: route.tags.iter().map(ToString::to_string).collect(),
+        }),
+    }
+}
+
+pub(super) fn step(step: Step) -> wire::Step {
+    let result = match step.result {
+        StepResult::Passed => "passed",
+        StepResult::Skipped => "skipped",
+        StepResult::Allowed => WireReason::Ok.name(),
+        StepResult::Denied(denied) => reason(denied).name(),
+        StepResult::Unavailable => WireReason::Unavailable.name(),
+    };
+    wire::Step { step: step.number, result: result.to_string(), why: step.why }
+}
+
+// ---- names ----
+
+pub(super) const fn mode(mode: WireMode) -> Mode {
+    match mode {
+        WireMode::Key => Mode::Key,
+        WireMode::Token => Mode::Token,
+        WireMode::Session => Mode::Session,
+    }
+}
+
+pub(super) const fn mode_to_wire(mode: Mode) -> WireMode {
+    match mode {
+        Mode::Key => WireMode::Key,
+        Mode::Token => WireMode::Token,
+        Mode::Session => WireMode::Session,
+    }
+}
+
+pub(super) const fn kind(kind: wire::Kind) -> Kind {
+    match kind {
+        wire::Kind::Agent => Kind::Agent,
+        wire::Kind::Endpoint => Kind::Endpoint,
+        wire::Kind::Key => Kind::Credential(Mode::Key),
+        wire::Kind::Token => Kind::Credential(Mode::Token),
+        wire::Kind::Session => Kind::Credential(Mode::Session),
+    }
+}
+
+/// # Errors
+/// A sentence that says what is no name.
+pub(super) fn record_name(selector: &wire::Selector) -> Result<RecordName, String> {
+    Ok(match selector {
+        wire::Selector::Agent(id) => RecordName::Agent(parse_id(*id)?),
+        wire::Selector::Credential(m, id) => RecordName::Credential(mode(*m), parse_id(*id)?),
+        wire::Selector::Endpoint { method, path } => RecordName::Endpoint(parse_method(method)?, parse_template(path)?),
+    })
+}
+
+pub(super) fn selector(name: &RecordName) -> wire::Selector {
+    match name {
+        RecordName::Agent(id) => wire::Selector::Agent(id.get()),
+        RecordName::Credential(mode, id) => wire::Selector::Credential(mode_to_wire(*mode), id.get()),
+        RecordName::Endpoint(method, template) => {
+            wire::Selector::Endpoint { method: method.to_string(), path: template.to_string() }
+        }
+    }
+}
+
+// ---- patches ----
+
+/// # Errors
+/// A sentence that names the field and says what is wrong with it.
+pub(super) fn edit(patch: wire::Patch) -> Result<Edit, String> {
+    Ok(match patch {
+        wire::Patch::Agent(patch) => Edit::Agent(agent_edit(patch)?),
+        wire::Patch::Endpoint(patch) => Edit::Endpoint(endpoint_edit(&patch)?),
+        wire::Patch::Credential(patch) => Edit::Credential(credential_edit(patch)?),
+    })
+}
+
+fn agent_edit(patch: wire::AgentPatch) -> Result<AgentEdit, String> {
+    Ok(AgentEdit {
+        id: patch.id.map(parse_id).transpose()?,
+        name: patch.name.map(|name| AgentName::parse(&name)).transpose().map_err(|e| format!("name: {e}"))?,
+        permissions: patch.permissions.as_ref().map(|set| parse_set("permissions", set)).transpose()?,
+        enabled: patch.enabled,
+        attributes: patch.attributes.map(Attributes::parse).transpose().map_err(|e| format!("attributes: {e}"))?,
+    })
+}
+
+fn endpoint_edit(patch: &wire::EndpointPatch) -> Result<EndpointEdit, String> {
+    let tags = patch.tags.as_ref().map(|tags| parse_tags(tags)).transpose()?;
+    let modes = patch.modes.as_ref().map(|modes| Modes::parse(modes.iter().map(String::as_str)));
+    Ok(EndpointEdit {
+        method: parse_method(&patch.method)?,
+        template: parse_template(&patch.path)?,
+        tags,
+        modes: modes.transpose().map_err(|e| format!("modes: {e}"))?,
+    })
+}
+
+fn credential_edit(patch: wire::CredentialPatch) -> Result<CredentialEdit, String> {
+    let mode = mode(patch.mode);
+    let code = patch.code.as_ref().map(|code| Code::parse(mode, code.expose()));
+    let allow_ip = |blocks: Vec<String>| AllowList::parse(blocks.iter().map(String::as_str));
+    Ok(CredentialEdit {
+        mode,
+        id: patch.id.map(parse_id).transpose()?,
+        label: patch.label.map(|label| Label::parse(&label)).transpose().map_err(|e| format!("label: {e}"))?,
+        code: code.transpose().map_err(|e| format!("code: {e}"))?,
+        superuser: patch.superuser,
+        agent: patch.agent.map(parse_id).transpose().map_err(|e| format!("agent: {e}"))?,
+        default_agent: patch
+            .default_agent
+            .map(|id| id.map(parse_id).transpose())
+            .transpose()
+            .map_err(|e| format!("default_agent: {e}"))?,
+        app_id: patch.app_id,
+        tags: patch.tags.as_ref().map(|set| parse_set("tags", set)).transpose()?,
+        enabled: patch.enabled,
+        revoked: patch.revoked,
+        not_before: patch.not_before.map(|at| at.map(UnixSeconds)),
+        expires_at: patch.expires_at.map(|at| at.map(UnixSeconds)),
+        allow_ip: patch
+            .allow_ip
+            .map(|blocks| blocks.map(allow_ip).transpose())
+            .transpose()
+            .map_err(|e| format!("allow_ip: {e}"))?,
+    })
+}
+
+fn parse_id(id: u64) -> Result<Id, String> {
+    Id::new(id).ok_or_else(|| format!("{id} is no id: 1 to {} can be given", crate::model::ID_MAX))
+}
+
+fn parse_method(method: &str) -> Result<Method, String> {
+    Method::parse(method).map_err(|e| format!("method: {e}"))
+}
+
+fn parse_template(path: &str) -> Result<Template, String> {
+    Template::parse(path).map_err(|e| format!("path: {e}"))
+}
+
+fn parse_set(field: &str, set: &wire::SetText) -> Result<TagSet, String> {
+    match set {
+        wire::SetText::Text(text) => TagSet::parse(text),
+        wire::SetText::Items(items) => TagSet::from_items(items.iter().map(String::as_str)),
+    }
+    .map_err(|e| format!("{field}: {e}"))
+}
+
+fn parse_tags(tags: &[String]) -> Result<Vec<Tag>, String> {
+    if !(1..=TAGS_MAX).contains(&tags.len()) {
+        return Err(format!("tags: {} are given, an endpoint has 1 to {TAGS_MAX}", tags.len()));
+    }
+    let parse = |text: &String| {
+        let shown: String = text.chars().take(80).collect();
+        Tag::parse(text).map_err(|e| format!("tags: {shown:?} is no tag: {e}"))
+    };
+    tags.iter().map(parse).collect()
+}
+
+// ---- records ----
+
+pub(super) fn record(listed: &Listed, now: UnixSeconds) -> wire::Record {
+    match &listed.record {
+        Record::Agent(agent) => wire::Record::Agent(agent_record(agent)),
+        Record::Endpoint(endpoint) => wire::Record::Endpoint(endpoint_record(endpoint)),
+        Record::Credential(credential) => {
+            wire::Record::Credential(credential_record(credential, &listed.uses, now))
+        }
+    }
+}
+
+fn agent_record(agent: &Agent) -> wire::AgentRecord {
+    wire::AgentRecord {
+        id: agent.id.get(),
+        name: agent.name.as_str().to_string(),
+        permissions: agent.permissions.to_string(),
+        enabled: agent.enabled,
+        attributes: pairs(agent.attributes.pairs()),
+        state: if agent.enabled { "enabled" } else { "disabled" }.to_string(),
+    }
+}
+
+fn endpoint_record(endpoint: &Endpoint) -> wire::EndpointRecord {
+    wire::EndpointRecord {
+        method: endpoint.method.to_string(),
+        path: endpoint.template.to_string(),
+        tags: endpoint.tags.iter().map(ToString::to_string).collect(),
+        modes: endpoint.modes.names().into_iter().map(str::to_string).collect(),
+    }
+}
+
+fn credential_record(credential: &Credential, uses: &LastUses, now: UnixSeconds) -> wire::CredentialRecord {
+    let (superuser, agent, default_agent) = match credential.binding {
+        Binding::Agent(id) => (false, Some(id.get()), None),
+        Binding::Superuser { default } => (true, None, default.map(Id::get)),
+    };
+    let retiring = credential.codes.retiring.filter(|retiring| now < retiring.until && !credential.revoked);
+    wire::CredentialRecord {
+        mode: mode_to_wire(credential.mode),
+        id: credential.id.get(),
+        label: credential.label.as_str().to_string(),
+        superuser,
+        agent,
+        default_agent,
+        app_id: credential.app_id,
+        tags: credential.tags.to_string(),
+        enabled: credential.enabled,
+        revoked: credential.revoked,
+        not_before: credential.not_before.map(|at| at.0),
+        expires_at: credential.expires_at.map(|at| at.0),
+        allow_ip: credential.allow_ip.as_ref().map(|list| list.blocks().iter().map(ToString::to_string).collect()),
+        state: state(credential, now).to_string(),
+        retiring_until: retiring.map(|retiring| retiring.until.0),
+        last_used: uses[0].as_ref().map(last_use),
+        retiring_last_used: uses[1].as_ref().map(last_use),
+    }
+}
+
+/// What the right code would get, in the order of step 5.
+fn state(credential: &Credential, now: UnixSeconds) -> &'static str {
+    if credential.revoked {
+        "revoked"
+    } else if !credential.enabled {
+        "disabled"
+    } else if credential.not_before.is_some_and(|at| now < at) {
+        "not_yet_valid"
+    } else if credential.expires_at.is_some_and(|at| now >= at) {
+        "expired"
+    } else {
+        "enabled"
+    }
+}
+
+fn last_use(used: &LastUse) -> wire::LastUse {
+    wire::LastUse { at: used.at.0, address: used.address.map(|address| address.to_string()) }
+}
+
+fn pairs(pairs: &[(Box<str>, Box<str>)]) -> Vec<(String, String)> {
+    pairs.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect()
+}
+
+// ---- differences ----
+
+pub(super) fn field_change(change: FieldChange) -> wire::FieldChange {
+    wire::FieldChange {
+        record: selector(&change.record),
+        field: change.field.to_string(),
+        from: field_value(change.from),
+        to: field_value(change.to),
+    }
+}
+
+fn field_value(value: FieldValue) -> wire::FieldValue {
+    match value {
+        FieldValue::Null => wire::FieldValue::Null,
+        FieldValue::Bool(on) => wire::FieldValue::Bool(on),
+        FieldValue::Number(number) => wire::FieldValue::Number(number),
+        FieldValue::Text(text) => wire::FieldValue::Text(text),
+        FieldValue::List(items) => wire::FieldValue::List(items),
+        FieldValue::Map(pairs) => wire::FieldValue::Map(pairs),
+        FieldValue::Hidden => wire::FieldValue::Hidden,
+    }
+}
