@@ -7,7 +7,7 @@ use bincode::config::{BigEndian, Configuration, Fixint, Limit};
 use bincode::de::BorrowDecode;
 use bincode::enc::write::{SizeWriter, Writer};
 use bincode::enc::{Encode, EncoderImpl};
-use bincode::error::EncodeError;
+use bincode::error::{DecodeError, EncodeError};
 
 use crate::frame::{ErrorCode, FrameError};
 
@@ -39,7 +39,7 @@ fn decode_within<'a, T: BorrowDecode<'a, ()>, const LIMIT: usize>(body: &'a [u8]
     let config: Bounded<LIMIT> =
         bincode::config::standard().with_big_endian().with_fixed_int_encoding().with_limit::<LIMIT>();
     let (value, read) = bincode::borrow_decode_from_slice(body, config)
-        .map_err(|e| FrameError::new(ErrorCode::MalformedBody, format!("the body is not of its type: {e}")))?;
+        .map_err(|e| FrameError::new(ErrorCode::MalformedBody, format!("the body is not of its type: {}", why(&e))))?;
     if read != body.len() {
         return Err(FrameError::new(
             ErrorCode::TrailingBytes,
@@ -47,6 +47,23 @@ fn decode_within<'a, T: BorrowDecode<'a, ()>, const LIMIT: usize>(body: &'a [u8]
         ));
     }
     Ok(value)
+}
+
+/// In words of our own: bincode's hold bytes of the body, which may be a code's.
+fn why(error: &DecodeError) -> &'static str {
+    if matches!(error, DecodeError::UnexpectedEnd { .. }) {
+        "it ends too early"
+    } else if matches!(error, DecodeError::LimitExceeded | DecodeError::OutsideUsizeRange(_)) {
+        "a length in it is more than the body can hold"
+    } else if matches!(error, DecodeError::UnexpectedVariant { .. }) {
+        "a tag or variant number in it is not known"
+    } else if matches!(error, DecodeError::InvalidBooleanValue(_)) {
+        "a boolean in it is neither 0 nor 1"
+    } else if matches!(error, DecodeError::Utf8 { .. }) {
+        "a text in it is not UTF-8"
+    } else {
+        "it cannot be read"
+    }
 }
 
 /// Appends `value` to `out`.

@@ -1,0 +1,83 @@
+//! The messages behind the golden frames: every type at least once, every optional field both given and not.
+
+mod admin;
+mod query;
+
+use keyward_proto::admin::{AdminReply, AdminRequest};
+use keyward_proto::frame::Frame;
+use keyward_proto::query::{QueryReply, QueryRequest};
+use keyward_proto::{ErrorCode, FrameError};
+
+/// A value of one of the four enums.
+#[derive(PartialEq)]
+pub enum Message {
+    Query(QueryRequest<'static>),
+    QueryReply(QueryReply),
+    Admin(AdminRequest),
+    AdminReply(AdminReply),
+}
+
+impl Message {
+    pub fn frame(&self, request_id: u32) -> Vec<u8> {
+        let mut out = Vec::new();
+        match self {
+            Self::Query(message) => message.put(&mut out, request_id),
+            Self::QueryReply(message) => message.put(&mut out, request_id),
+            Self::Admin(message) => message.put(&mut out, request_id),
+            Self::AdminReply(message) => message.put(&mut out, request_id),
+        }
+        out
+    }
+
+    /// What a receiver of this kind of message says to `frame`.
+    pub fn judge(&self, frame: &Frame<'_>) -> Result<(), FrameError> {
+        match self {
+            Self::Query(_) => QueryRequest::decode(frame).map(drop),
+            Self::QueryReply(_) => QueryReply::decode(frame).map(drop),
+            Self::Admin(_) => AdminRequest::decode(frame).map(drop),
+            Self::AdminReply(_) => AdminReply::decode(frame).map(drop),
+        }
+    }
+
+    /// Whether a receiver of this kind of message reads this value from `frame`.
+    pub fn is_read_from(&self, frame: &Frame<'_>) -> bool {
+        match self {
+            Self::Query(message) => QueryRequest::decode(frame).is_ok_and(|read| read == *message),
+            Self::QueryReply(message) => QueryReply::decode(frame).is_ok_and(|read| read == *message),
+            Self::Admin(message) => AdminRequest::decode(frame).is_ok_and(|read| read == *message),
+            Self::AdminReply(message) => AdminReply::decode(frame).is_ok_and(|read| read == *message),
+        }
+    }
+}
+
+pub struct Vector {
+    pub name: &'static str,
+    pub request_id: u32,
+    /// Every value in it that is not absent, empty, 0 or false.
+    pub description: &'static str,
+    pub message: Message,
+}
+
+fn vector(name: &'static str, description: &'static str, message: Message) -> Vector {
+    Vector { name, request_id: 7, description, message }
+}
+
+pub fn all() -> Vec<Vector> {
+    let mut all = query::requests();
+    all.extend(query::replies());
+    all.extend(admin::requests());
+    all.extend(admin::replies());
+    all
+}
+
+fn error(code: ErrorCode, message: &str) -> FrameError {
+    FrameError::new(code, message)
+}
+
+fn strings(items: &[&str]) -> Vec<String> {
+    items.iter().map(|item| (*item).to_owned()).collect()
+}
+
+fn pairs(items: &[(&str, &str)]) -> Vec<(String, String)> {
+    items.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+}
