@@ -1,6 +1,8 @@
 //! Reads the message tables of `PROTOCOL.md` and, by them alone, the bytes of a frame's body: if the text were wrong, no
 //! golden frame would come out even.
 
+#![allow(dead_code, clippy::panic, reason = "each test target uses its part; a text that can't be read fails it")]
+
 use std::collections::{BTreeMap, BTreeSet};
 
 #[derive(Debug)]
@@ -11,7 +13,7 @@ enum Shape {
     Enum(Vec<Vec<String>>),
 }
 
-pub struct Schema {
+pub(crate) struct Schema {
     shapes: BTreeMap<String, Shape>,
     /// Type number to name.
     messages: BTreeMap<u16, String>,
@@ -19,7 +21,7 @@ pub struct Schema {
 
 /// What stands where in a body.
 #[derive(Default)]
-pub struct Walk {
+pub(crate) struct Walk {
     /// Offsets of lengths (8 bytes).
     pub lengths: Vec<usize>,
     /// Offsets of option tags and booleans (1 byte).
@@ -33,7 +35,7 @@ pub struct Walk {
 
 impl Schema {
     /// Every `### Name (0x…)` or `### Name` of the text with the first table below it.
-    pub fn read(text: &str) -> Self {
+    pub(crate) fn read(text: &str) -> Self {
         let mut schema = Self { shapes: BTreeMap::new(), messages: BTreeMap::new() };
         for section in text.split("\n### ").skip(1) {
             let (heading, rest) = section.split_once('\n').unwrap_or((section, ""));
@@ -48,18 +50,18 @@ impl Schema {
         schema
     }
 
-    pub fn message(&self, kind: u16) -> &str {
+    pub(crate) fn message(&self, kind: u16) -> &str {
         self.messages.get(&kind).unwrap_or_else(|| panic!("the text has no section for type {kind:#06x}"))
     }
 
-    pub fn walk(&self, kind: u16, body: &[u8]) -> Result<Walk, String> {
+    pub(crate) fn walk(&self, kind: u16, body: &[u8]) -> Result<Walk, String> {
         let mut walk = Walk::default();
         self.value(self.message(kind), "", body, &mut walk)?;
         if walk.at == body.len() { Ok(walk) } else { Err(format!("{} bytes are left", body.len() - walk.at)) }
     }
 
     /// Everything that [`Walk::choices`] can hold.
-    pub fn choices(&self) -> BTreeSet<String> {
+    pub(crate) fn choices(&self) -> BTreeSet<String> {
         let mut choices = BTreeSet::new();
         for (name, shape) in &self.shapes {
             match shape {

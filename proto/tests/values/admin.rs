@@ -72,7 +72,7 @@ fn reply(name: &'static str, description: &'static str, reply: AdminReply) -> Ve
     vector(name, description, Message::AdminReply(reply))
 }
 
-pub fn requests() -> Vec<Vector> {
+pub(crate) fn requests() -> Vec<Vector> {
     let mut requests = changes();
     requests.extend(readings());
     requests.extend(uploads());
@@ -256,7 +256,7 @@ fn other_records() -> [Record; 2] {
     ]
 }
 
-pub fn replies() -> Vec<Vector> {
+pub(crate) fn replies() -> Vec<Vector> {
     let mut replies = records();
     replies.extend(answers());
     replies.extend(reports());

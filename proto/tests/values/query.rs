@@ -9,19 +9,19 @@ use super::{Message, Vector, error, pairs, strings, vector};
 const KEY: &[u8] = b"key 2:YWK2PGCS8CNW62SR8TBTBKWMY";
 const SUPERUSER: Asker<'static> = Asker { credential: Some(KEY), agent: Some(b"4"), address: None };
 
-fn check(asker: Asker<'static>, target: Target<'static>) -> Message {
+fn check(asker: Asker<'static>, target: Target<'static>) -> Message<'static> {
     Message::Query(QueryRequest::Check(Check { asker, target }))
 }
 
-fn batch(asker: Asker<'static>, targets: Vec<Target<'static>>) -> Message {
+fn batch(asker: Asker<'static>, targets: Vec<Target<'static>>) -> Message<'static> {
     Message::Query(QueryRequest::Batch(Batch { asker, targets }))
 }
 
-fn who(asker: Asker<'static>) -> Message {
+fn who(asker: Asker<'static>) -> Message<'static> {
     Message::Query(QueryRequest::Who(Who { asker }))
 }
 
-pub fn requests() -> Vec<Vector> {
+pub(crate) fn requests() -> Vec<Vector> {
     let everything = Asker {
         credential: Some(b"token 18:TKQ2PGCS8CNW62SR8TBTBKWMY"),
         agent: Some(b"1"),
@@ -109,11 +109,11 @@ fn one(reason: Reason, status: u16, retry_after: u32) -> TargetVerdict {
     TargetVerdict { reason: reason.number(), status, retry_after }
 }
 
-fn verdict(verdict: Verdict) -> Message {
+fn verdict(verdict: Verdict) -> Message<'static> {
     Message::QueryReply(QueryReply::Verdict(verdict))
 }
 
-pub fn replies() -> Vec<Vector> {
+pub(crate) fn replies() -> Vec<Vector> {
     let mut replies = verdicts();
     replies.extend(batches());
     replies.extend([
