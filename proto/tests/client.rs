@@ -1,13 +1,14 @@
 //! The clients against a daemon that misbehaves as daemons do: it restarts, refuses, mixes up, floods and stays silent.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
-use std::io::{ErrorKind, Read, Write};
-use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::thread::{self, JoinHandle};
+mod daemon;
+
+use std::io::Write;
+use std::path::Path;
+use std::thread;
 use std::time::Duration;
 
+use daemon::{Daemon, Part, part};
 use keyward_proto::admin::{
     AdminReply, AdminRequest, AgentPatch, Apply, CredentialPatch, Done, EndpointPatch, Kind, List, Page, Patch,
     RefusalKind, Refused, Report, Selector, Upload,
@@ -21,90 +22,6 @@ use keyward_proto::{ErrorCode, FrameError};
 
 const KEY: Asker<'static> = Asker { credential: Some(b"key 2:YWK2PGCS8CNW62SR8TBTBKWMY"), agent: None, address: None };
 const TICKETS: Target<'static> = Target::Endpoint { method: b"GET", path: b"/api/v2/tickets" };
-
-/// One connection's part in a test.
-type Part = Box<dyn FnOnce(Peer) + Send>;
-
-/// The daemon's end of a connection.
-struct Peer {
-    stream: UnixStream,
-    buffer: Vec<u8>,
-}
-
-impl Peer {
-    /// The next request's type, id and body.
-    fn request(&mut self) -> (u16, u32, Vec<u8>) {
-        loop {
-            if let Some((frame, used)) = frame::split(&self.buffer, ADMIN_FRAME_BYTES_MAX).unwrap() {
-                let request = (frame.header.kind, frame.header.request_id, frame.body.to_vec());
-                self.buffer.drain(..used);
-                return request;
-            }
-            let mut chunk = vec![0; 64 * 1024];
-            let read = self.stream.read(&mut chunk).unwrap();
-            assert!(read > 0, "the client closed before its request");
-            self.buffer.extend_from_slice(&chunk[..read]);
-        }
-    }
-
-    fn admin_request(&mut self) -> (u32, AdminRequest) {
-        let (kind, request_id, body) = self.request();
-        let header = frame::Header { version: VERSION, kind, request_id };
-        (request_id, AdminRequest::decode(&frame::Frame { header, body: &body }).unwrap())
-    }
-
-    fn reply(&mut self, request_id: u32, reply: &QueryReply) {
-        let mut out = Vec::new();
-        reply.put(&mut out, request_id);
-        self.stream.write_all(&out).unwrap();
-    }
-
-    fn admin_reply(&mut self, request_id: u32, reply: &AdminReply) {
-        let mut out = Vec::new();
-        reply.put(&mut out, request_id);
-        self.stream.write_all(&out).unwrap();
-    }
-
-    /// Until the client closes.
-    fn wait_for_end(&mut self) {
-        assert_eq!(self.stream.read(&mut [0; 1]).unwrap(), 0, "the client sent more");
-    }
-}
-
-/// A daemon whose connections play `parts`, one after the other; another connection fails the test.
-struct Daemon {
-    path: PathBuf,
-    played: JoinHandle<()>,
-}
-
-impl Daemon {
-    fn playing(parts: Vec<Part>) -> Self {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let name = format!("keyward-{}-{}.sock", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
-        let path = std::env::temp_dir().join(name);
-        let listener = UnixListener::bind(&path).unwrap();
-        let played = thread::spawn(move || {
-            for part in parts {
-                let (stream, _) = listener.accept().unwrap();
-                part(Peer { stream, buffer: Vec::new() });
-            }
-            listener.set_nonblocking(true).unwrap();
-            let more = listener.accept().map(drop).map_err(|e| e.kind());
-            assert_eq!(more, Err(ErrorKind::WouldBlock), "the client connected once more");
-        });
-        Self { path, played }
-    }
-
-    fn end(self) {
-        let played = self.played.join();
-        std::fs::remove_file(&self.path).unwrap();
-        played.unwrap();
-    }
-}
-
-fn part(play: impl FnOnce(Peer) + Send + 'static) -> Part {
-    Box::new(play)
-}
 
 fn verdict(reason: Reason, status: u16) -> Verdict {
     Verdict { reason: reason.number(), status, retry_after: 0, identity: None, route: None }
