@@ -424,4 +424,13 @@ impl QueryReply {
             _ => Err(frame.unknown_type()),
         }
     }
+
+    /// Appends the reply as a frame to `out`; the daemon uses [`VerdictRef`] and [`BatchVerdictsRef`].
+    pub fn put(&self, out: &mut Vec<u8>, request_id: u32) {
+        match self {
+            Self::Verdict(body) => frame::put(out, VERDICT, request_id, body),
+            Self::Batch(body) => frame::put(out, BATCH_VERDICTS, request_id, body),
+            Self::Error(error) => frame::put_error(out, frame::QUERY_ERROR, request_id, error),
+        }
+    }
 }

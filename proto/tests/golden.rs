@@ -1,0 +1,292 @@
+//! The golden frames in `vectors/`, the normative text in `PROTOCOL.md` and the types in `src/` agree.
+//!
+//! `KEYWARD_WRITE_VECTORS=1 cargo test -p keyward-proto --test golden` writes the frames anew, for a change of the
+//! protocol that is meant; without it a difference fails.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+mod schema;
+mod values;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use keyward_proto::frame::{self, ADMIN_FRAME_BYTES_MAX};
+use keyward_proto::query::{
+    BatchVerdicts, BatchVerdictsRef, Identity, IdentityRef, QueryReply, Reason, Route, RouteRef, Verdict, VerdictRef,
+};
+use keyward_proto::{ErrorCode, admin, query};
+use schema::Schema;
+use serde_json::{Value, json};
+use values::{Message, Vector};
+
+const WRITE: &str = "KEYWARD_WRITE_VECTORS";
+
+fn package(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
+fn protocol_text() -> String {
+    fs::read_to_string(package("PROTOCOL.md")).unwrap()
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn unhex(text: &str) -> Vec<u8> {
+    assert!(text.len().is_multiple_of(2), "{text}");
+    (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).unwrap()).collect()
+}
+
+fn frame_of(vector: &Vector) -> Vec<u8> {
+    vector.message.frame(vector.request_id)
+}
+
+fn kind_of(frame: &[u8]) -> u16 {
+    u16::from_be_bytes([frame[6], frame[7]])
+}
+
+fn named(name: &str) -> Vector {
+    values::all().into_iter().find(|vector| vector.name == name).unwrap()
+}
+
+fn written(schema: &Schema) -> String {
+    let vectors: Vec<Value> = values::all()
+        .iter()
+        .map(|vector| {
+            let frame = frame_of(vector);
+            json!({
+                "name": vector.name,
+                "message": schema.message(kind_of(&frame)),
+                "type": format!("{:#06x}", kind_of(&frame)),
+                "request_id": vector.request_id,
+                "description": vector.description,
+                "hex": hex(&frame),
+            })
+        })
+        .collect();
+    serde_json::to_string_pretty(&vectors).unwrap() + "\n"
+}
+
+fn committed() -> Vec<Value> {
+    serde_json::from_str(&fs::read_to_string(package("vectors/frames.json")).unwrap()).unwrap()
+}
+
+#[test]
+fn every_value_encodes_to_its_golden_frame_and_back() {
+    let path = package("vectors/frames.json");
+    let written = written(&Schema::read(&protocol_text()));
+    if std::env::var_os(WRITE).is_some() {
+        fs::write(&path, &written).unwrap();
+    }
+    assert!(written == fs::read_to_string(&path).unwrap(), "a frame changed; if that is meant, set {WRITE}=1");
+
+    for (vector, golden) in values::all().into_iter().zip(committed()) {
+        let bytes = unhex(golden["hex"].as_str().unwrap());
+        let (frame, used) = frame::split(&bytes, ADMIN_FRAME_BYTES_MAX).unwrap().unwrap();
+        assert_eq!((used, frame.header.request_id), (bytes.len(), vector.request_id), "{}", vector.name);
+        assert!(vector.message.read_likewise(&frame) == Ok(vector.message), "{} decodes to another value", vector.name);
+    }
+}
+
+#[test]
+fn every_type_number_has_a_golden_frame() {
+    let kinds: BTreeSet<u16> = values::all().iter().map(|vector| kind_of(&frame_of(vector))).collect();
+    let all = [
+        &[query::CHECK, query::BATCH, query::WHO, query::VERDICT, query::BATCH_VERDICTS, frame::QUERY_ERROR][..],
+        &[admin::ADD, admin::SET, admin::REMOVE, admin::SHOW, admin::LIST, admin::EXPLAIN, admin::STATUS],
+        &[admin::UPLOAD, admin::APPLY, admin::DONE, admin::PAGE, admin::EXPLANATION, admin::STATUS_REPORT],
+        &[admin::RECEIVED, admin::REPORT, admin::REFUSED, frame::ADMIN_ERROR],
+    ]
+    .concat();
+    assert_eq!(kinds, all.iter().copied().collect());
+    assert_eq!(all.len(), kinds.len(), "a type number stands for two messages");
+}
+
+#[test]
+fn no_other_type_number_is_a_message() {
+    let known: BTreeSet<u16> = values::all().iter().map(|vector| kind_of(&frame_of(vector))).collect();
+    for vector in [named("who"), named("verdict_ok"), named("status"), named("received")] {
+        let mut bytes = frame_of(&vector);
+        for kind in (0..=u16::MAX).filter(|kind| !known.contains(kind)) {
+            bytes[6..8].copy_from_slice(&kind.to_be_bytes());
+            let read = vector.message.read_likewise(&frame::parse(&bytes[4..]).unwrap());
+            assert_eq!(read.err().map(|error| error.code), Some(ErrorCode::UnknownType), "{kind:#06x}");
+        }
+    }
+}
+
+#[test]
+fn every_golden_frame_can_be_read_by_the_tables_of_the_text_alone() {
+    let schema = Schema::read(&protocol_text());
+    for vector in values::all() {
+        let frame = frame_of(&vector);
+        schema.walk(kind_of(&frame), &frame[12..]).unwrap_or_else(|why| panic!("{}: {why}", vector.name));
+    }
+}
+
+#[test]
+fn every_variant_and_both_forms_of_every_option_are_in_a_golden_frame() {
+    let schema = Schema::read(&protocol_text());
+    let mut seen = BTreeSet::new();
+    for vector in values::all() {
+        let frame = frame_of(&vector);
+        seen.extend(schema.walk(kind_of(&frame), &frame[12..]).unwrap().choices);
+    }
+    let missing: Vec<_> = schema.choices().into_iter().filter(|choice| !seen.contains(choice)).collect();
+    assert!(missing.is_empty(), "{missing:?}");
+}
+
+#[test]
+fn the_text_lists_every_type_reason_and_error_with_its_number() {
+    let text = protocol_text();
+    for vector in values::all() {
+        let kind = kind_of(&frame_of(&vector));
+        assert!(text.contains(&format!("| `{kind:#06x}` |")), "type {kind:#06x}");
+    }
+    for reason in Reason::ALL {
+        assert!(text.contains(&format!("| {} | `{}` |", reason.number(), reason.name())), "{}", reason.name());
+    }
+    for code in (1..).map_while(ErrorCode::from_number) {
+        assert!(text.contains(&format!("| {} | `{code:?}` |", code.number())), "{code:?}");
+    }
+}
+
+/// The blocks of the text that begin with ` ```hex NAME `: bytes, two blanks, what they are.
+fn worked_examples(text: &str) -> Vec<(String, Vec<u8>)> {
+    let mut examples = Vec::new();
+    for block in text.split("```hex ").skip(1) {
+        let (name, rest) = block.split_once('\n').unwrap();
+        let lines = rest.split("```").next().unwrap().lines();
+        let bytes: String = lines.flat_map(|line| line.split("  ").next()).collect();
+        examples.push((name.to_owned(), unhex(&bytes.replace(' ', ""))));
+    }
+    examples
+}
+
+#[test]
+fn the_worked_examples_in_the_text_are_golden_frames() {
+    let examples = worked_examples(&protocol_text());
+    let names: Vec<&str> = examples.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(names, ["check_endpoint", "verdict_ok", "query_error_connection"]);
+    for (name, bytes) in &examples {
+        assert_eq!(hex(bytes), hex(&frame_of(&named(name))), "{name}");
+    }
+}
+
+type BoxedPairs = Vec<(Box<str>, Box<str>)>;
+
+fn boxed(identity: Option<&Identity>) -> BoxedPairs {
+    let attributes = identity.map(|identity| identity.attributes.clone()).unwrap_or_default();
+    attributes.into_iter().map(|(name, value)| (name.into(), value.into())).collect()
+}
+
+fn identity_ref<'a>(identity: &'a Identity, attributes: &'a BoxedPairs) -> IdentityRef<'a> {
+    let Identity { mode, credential_id, code, expires_at, app_id, agent_id, agent_name, attributes: _, switched } =
+        identity;
+    IdentityRef {
+        mode: *mode,
+        credential_id: *credential_id,
+        code: *code,
+        expires_at: *expires_at,
+        app_id: *app_id,
+        agent_id: *agent_id,
+        agent_name,
+        attributes,
+        switched: *switched,
+    }
+}
+
+fn put_verdict_ref(verdict: &Verdict, request_id: u32) -> Vec<u8> {
+    let Verdict { reason, status, retry_after, identity, route } = verdict;
+    let attributes = boxed(identity.as_ref());
+    let tags: Vec<Box<str>> =
+        route.iter().flat_map(|Route { tags, .. }| tags.iter().map(|t| t.as_str().into())).collect();
+    let mut out = Vec::new();
+    VerdictRef {
+        reason: *reason,
+        status: *status,
+        retry_after: *retry_after,
+        identity: identity.as_ref().map(|identity| identity_ref(identity, &attributes)),
+        route: route.as_ref().map(|route| RouteRef { template: &route.template, tags: &tags }),
+    }
+    .put(&mut out, request_id);
+    out
+}
+
+fn put_batch_ref(batch: &BatchVerdicts, request_id: u32) -> Vec<u8> {
+    let BatchVerdicts { reason, status, identity, verdicts } = batch;
+    let attributes = boxed(identity.as_ref());
+    let mut out = Vec::new();
+    let identity = identity.as_ref().map(|identity| identity_ref(identity, &attributes));
+    BatchVerdictsRef { reason: *reason, status: *status, identity, verdicts }.put(&mut out, request_id);
+    out
+}
+
+#[test]
+fn borrowed_and_owned_verdicts_encode_to_the_same_bytes() {
+    let mut compared = 0;
+    for vector in values::all() {
+        let borrowed = match &vector.message {
+            Message::QueryReply(QueryReply::Verdict(verdict)) => put_verdict_ref(verdict, vector.request_id),
+            Message::QueryReply(QueryReply::Batch(batch)) => put_batch_ref(batch, vector.request_id),
+            Message::QueryReply(QueryReply::Error(_))
+            | Message::Query(_)
+            | Message::Admin(_)
+            | Message::AdminReply(_) => {
+                continue;
+            }
+        };
+        assert_eq!(hex(&borrowed), hex(&frame_of(&vector)), "{}", vector.name);
+        compared += 1;
+    }
+    assert!(compared >= 8, "{compared}");
+}
+
+#[test]
+fn the_python_client_is_short_and_stands_in_the_text() {
+    let client = fs::read_to_string(package("clients/keyward.py")).unwrap();
+    assert!(client.lines().count() <= 25);
+    assert!(protocol_text().contains(&format!("```python\n{client}```\n")));
+}
+
+const PYTHON_CHECK: &str = r#"
+import json, keyward
+golden = {vector["name"]: bytes.fromhex(vector["hex"]) for vector in json.load(open("vectors/frames.json"))}
+question = keyward.encode(7, b"key 2:YWK2PGCS8CNW62SR8TBTBKWMY", b"GET", b"/api/v2/tickets?page=2", b"4")
+assert question == golden["check_endpoint"], question.hex()
+for name, verdict in {
+    "verdict_ok": ("ok", 200, "4 Matthew"),
+    "verdict_ok_who": ("ok", 200, "5 Zoë Ångström"),
+    "verdict_ok_public": ("ok", 200, None),
+    "verdict_bad_credential": ("bad_credential", 401, None),
+    "verdict_rate_limited": ("rate_limited", 429, None),
+    "verdict_unknown_reason": ("unknown", 200, "4 Matthew"),
+}.items():
+    assert keyward.decode(golden[name][4:]) == verdict, name
+for name in ("batch_verdicts", "query_error", "query_error_connection"):
+    try: keyward.decode(golden[name][4:])
+    except OSError: continue
+    raise AssertionError(name)
+assert keyward.REASONS == REASONS
+"#;
+
+#[test]
+#[expect(clippy::print_stderr, reason = "a test that could not run must say so")]
+fn the_python_client_reads_and_writes_the_golden_frames() {
+    if Command::new("python3").arg("--version").output().is_err() {
+        eprintln!("SKIPPED: there is no python3 here, so clients/keyward.py was not tested");
+        return;
+    }
+    let reasons: Vec<&str> = Reason::ALL.iter().map(|reason| reason.name()).collect();
+    let script = format!("REASONS = {}\n{PYTHON_CHECK}", serde_json::to_string(&reasons).unwrap());
+    let run = Command::new("python3")
+        .args(["-B", "-X", "utf8", "-c", &script])
+        .current_dir(package(""))
+        .env("PYTHONPATH", package("clients"))
+        .output()
+        .unwrap();
+    assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
+}

@@ -1,0 +1,409 @@
+use keyward_proto::ErrorCode;
+use keyward_proto::admin::{
+    AdminReply, AdminRequest, AgentPatch, AgentRecord, Apply, CredentialPatch, CredentialRecord, Done, EndpointPatch,
+    EndpointRecord, Explain, Explanation, FieldChange, FieldValue, Kind, LastUse, List, Page, Patch, Record,
+    RefusalKind, Refused, Report, Secret, Selector, SetText, StatusReport, Step, Upload,
+};
+use keyward_proto::query::{Mode, Reason, Verdict};
+
+use super::{Message, Vector, error, pairs, strings, vector};
+
+fn secret(text: &str) -> Secret {
+    Secret::new(text.as_bytes().to_vec())
+}
+
+fn endpoint_selector() -> Selector {
+    Selector::Endpoint { method: "GET".to_owned(), path: "/api/v2/tickets/{id}".to_owned() }
+}
+
+fn agent_patch() -> Patch {
+    Patch::Agent(AgentPatch {
+        id: Some(4),
+        name: Some("Matthew".to_owned()),
+        permissions: Some(SetText::Text("tickets.*, -*.delete".to_owned())),
+        enabled: Some(true),
+        attributes: Some(pairs(&[("role", "agent"), ("team", "support")])),
+    })
+}
+
+fn endpoint_patch() -> Patch {
+    Patch::Endpoint(EndpointPatch {
+        method: "GET".to_owned(),
+        path: "/api/v2/tickets/{id}".to_owned(),
+        tags: Some(strings(&["tickets.tickets.get"])),
+        modes: Some(strings(&["key", "session"])),
+    })
+}
+
+fn full_credential_patch() -> CredentialPatch {
+    CredentialPatch {
+        label: Some("a key".to_owned()),
+        code: Some(secret("YWK2PGCS8CNW62SR8TBTBKWMY")),
+        superuser: Some(true),
+        agent: Some(4),
+        default_agent: Some(Some(1)),
+        app_id: Some(Some(9)),
+        tags: Some(SetText::Items(strings(&["tickets.*", "-*.delete"]))),
+        enabled: Some(true),
+        revoked: Some(false),
+        not_before: Some(Some(1_700_000_000)),
+        expires_at: Some(Some(1_893_456_000)),
+        allow_ip: Some(Some(strings(&["10.0.0.0/8", "::1"]))),
+        ..CredentialPatch::new(Mode::Key, Some(2))
+    }
+}
+
+fn clearing_patch() -> CredentialPatch {
+    CredentialPatch {
+        default_agent: Some(None),
+        app_id: Some(None),
+        not_before: Some(None),
+        expires_at: Some(None),
+        allow_ip: Some(None),
+        ..CredentialPatch::new(Mode::Token, Some(18))
+    }
+}
+
+fn admin(name: &'static str, description: &'static str, request: AdminRequest) -> Vector {
+    vector(name, description, Message::Admin(request))
+}
+
+fn reply(name: &'static str, description: &'static str, reply: AdminReply) -> Vector {
+    vector(name, description, Message::AdminReply(reply))
+}
+
+pub(crate) fn requests() -> Vec<Vector> {
+    let mut requests = changes();
+    requests.extend(readings());
+    requests.extend(uploads());
+    requests
+}
+
+fn changes() -> Vec<Vector> {
+    vec![
+        admin(
+            "add_agent",
+            "Agent 4, name Matthew, permissions as text 'tickets.*, -*.delete', enabled, \
+             attributes role=agent and team=support.",
+            AdminRequest::Add(agent_patch()),
+        ),
+        admin(
+            "add_endpoint",
+            "GET /api/v2/tickets/{id}, tag tickets.tickets.get, modes key and session.",
+            AdminRequest::Add(endpoint_patch()),
+        ),
+        admin(
+            "add_session",
+            "A session with nothing else given (refused: it needs an agent).",
+            AdminRequest::Add(Patch::Credential(CredentialPatch::new(Mode::Session, None))),
+        ),
+        admin(
+            "set_agent_nothing",
+            "An agent with nothing given (refused: set needs an id).",
+            AdminRequest::Set(Patch::Agent(AgentPatch::default())),
+        ),
+        admin(
+            "set_endpoint_nothing",
+            "GET /, nothing given: it stays as it is.",
+            AdminRequest::Set(Patch::Endpoint(EndpointPatch {
+                method: "GET".to_owned(),
+                path: "/".to_owned(),
+                tags: None,
+                modes: None,
+            })),
+        ),
+        admin(
+            "set_key_everything",
+            "Key 2: label 'a key', code YWK2PGCS8CNW62SR8TBTBKWMY, superuser true, agent 4, default_agent 1, app_id 9, \
+             tags as items tickets.* and -*.delete, enabled true, revoked false, not_before 1700000000, \
+             expires_at 1893456000, allow_ip 10.0.0.0/8 and ::1 (refused: a key takes no app_id).",
+            AdminRequest::Set(Patch::Credential(full_credential_patch())),
+        ),
+        admin(
+            "set_token_clear",
+            "Token 18: default_agent, app_id, not_before, expires_at and allow_ip given as absent, which clears them.",
+            AdminRequest::Set(Patch::Credential(clearing_patch())),
+        ),
+        admin("remove_agent", "Agent 4.", AdminRequest::Remove(Selector::Agent(4))),
+        admin("remove_token", "Revokes token 18.", AdminRequest::Remove(Selector::Credential(Mode::Token, 18))),
+    ]
+}
+
+fn readings() -> Vec<Vector> {
+    vec![
+        admin("show_endpoint", "GET /api/v2/tickets/{id}.", AdminRequest::Show(endpoint_selector())),
+        admin(
+            "list_first",
+            "The first page of agents.",
+            AdminRequest::List(List { kind: Kind::Agent, after: Vec::new() }),
+        ),
+        admin(
+            "list_next",
+            "The page of sessions behind the opaque mark 00 00 00 00 00 00 03 e8.",
+            AdminRequest::List(List { kind: Kind::Session, after: 1000_u64.to_be_bytes().to_vec() }),
+        ),
+        admin(
+            "explain",
+            "Key 2, agent '4', address '10.1.2.3', GET /api/v2/tickets.",
+            AdminRequest::Explain(Explain {
+                mode: Mode::Key,
+                id: 2,
+                agent: Some(b"4".to_vec()),
+                address: Some(b"10.1.2.3".to_vec()),
+                method: b"GET".to_vec(),
+                path: b"/api/v2/tickets".to_vec(),
+            }),
+        ),
+        admin(
+            "explain_nobody",
+            "Session 7, no agent, no address, GET /.",
+            AdminRequest::Explain(Explain {
+                mode: Mode::Session,
+                id: 7,
+                agent: None,
+                address: None,
+                method: b"GET".to_vec(),
+                path: b"/".to_vec(),
+            }),
+        ),
+        admin("status", "No body.", AdminRequest::Status),
+    ]
+}
+
+fn uploads() -> Vec<Vector> {
+    vec![
+        admin(
+            "upload",
+            "Part 1: the agent of add_agent, the endpoint of add_endpoint, the key of set_key_everything.",
+            AdminRequest::Upload(Upload {
+                number: 1,
+                patches: vec![agent_patch(), endpoint_patch(), Patch::Credential(full_credential_patch())],
+            }),
+        ),
+        admin(
+            "apply",
+            "2 parts, sections agents, endpoints, keys, tokens, sessions, prune, dry_run.",
+            AdminRequest::Apply(Apply { parts: 2, sections: Kind::ALL.to_vec(), prune: true, dry_run: true }),
+        ),
+        admin(
+            "apply_nothing",
+            "No part, no section.",
+            AdminRequest::Apply(Apply { parts: 0, sections: Vec::new(), prune: false, dry_run: false }),
+        ),
+    ]
+}
+
+fn key_record() -> Record {
+    Record::Credential(CredentialRecord {
+        mode: Mode::Key,
+        id: 12,
+        label: "sample".to_owned(),
+        superuser: true,
+        agent: None,
+        default_agent: Some(1),
+        app_id: None,
+        tags: "*".to_owned(),
+        enabled: true,
+        revoked: false,
+        not_before: None,
+        expires_at: None,
+        allow_ip: None,
+        state: "enabled".to_owned(),
+        retiring_until: None,
+        last_used: None,
+        retiring_last_used: None,
+    })
+}
+
+fn used_token_record() -> Record {
+    Record::Credential(CredentialRecord {
+        mode: Mode::Token,
+        id: 18,
+        label: String::new(),
+        superuser: false,
+        agent: Some(1),
+        default_agent: None,
+        app_id: Some(9),
+        tags: "tickets.*".to_owned(),
+        enabled: true,
+        revoked: true,
+        not_before: Some(1_700_000_000),
+        expires_at: Some(1_893_456_000),
+        allow_ip: Some(strings(&["10.0.0.0/8"])),
+        state: "revoked".to_owned(),
+        retiring_until: Some(1_800_000_100),
+        last_used: Some(LastUse { at: 1_800_000_000, address: Some("10.1.2.3".to_owned()) }),
+        retiring_last_used: Some(LastUse { at: 1_799_999_999, address: None }),
+    })
+}
+
+fn other_records() -> [Record; 2] {
+    [
+        Record::Agent(AgentRecord {
+            id: 4,
+            name: "Matthew".to_owned(),
+            permissions: "tickets.*, -*.delete".to_owned(),
+            enabled: true,
+            attributes: pairs(&[("team", "support")]),
+            state: "enabled".to_owned(),
+        }),
+        Record::Endpoint(EndpointRecord {
+            method: "GET".to_owned(),
+            path: "/api/v2/tickets".to_owned(),
+            tags: strings(&["tickets.tickets.list"]),
+            modes: strings(&["public"]),
+        }),
+    ]
+}
+
+pub(crate) fn replies() -> Vec<Vector> {
+    let mut replies = records();
+    replies.extend(answers());
+    replies.extend(reports());
+    replies.extend(refusals());
+    replies
+}
+
+fn records() -> Vec<Vector> {
+    let [agent, endpoint] = other_records();
+    vec![
+        reply(
+            "done_new_key",
+            "Key 12: label sample, superuser, default_agent 1, tags '*', enabled, state enabled; \
+             the new credential 'key 12:3RH0ZV7PGYT2XQ9M4KC8WB6NA'.",
+            AdminReply::Done(Done {
+                record: Some(key_record()),
+                credential: Some(secret("key 12:3RH0ZV7PGYT2XQ9M4KC8WB6NA")),
+            }),
+        ),
+        reply("done_removed", "No record, no credential.", AdminReply::Done(Done { record: None, credential: None })),
+        reply(
+            "page",
+            "Agent 4 Matthew, permissions 'tickets.*, -*.delete', enabled, team=support, state enabled; \
+             endpoint GET /api/v2/tickets, tag tickets.tickets.list, mode public; token 18, agent 1, app_id 9, \
+             tags 'tickets.*', enabled, revoked, not_before 1700000000, expires_at 1893456000, allow_ip 10.0.0.0/8, \
+             state revoked, retiring_until 1800000100, last_used 1800000000 from 10.1.2.3, \
+             retiring_last_used 1799999999; next is 00 12. (A real page holds one kind.)",
+            AdminReply::Page(Page {
+                records: vec![agent, endpoint, used_token_record()],
+                next: Some(vec![0x00, 0x12]),
+            }),
+        ),
+        reply("page_last", "No records, no next.", AdminReply::Page(Page { records: Vec::new(), next: None })),
+    ]
+}
+
+fn answers() -> Vec<Vector> {
+    let step = |step, result: &str, why: &str| Step { step, result: result.to_owned(), why: why.to_owned() };
+    vec![
+        reply(
+            "explanation",
+            "Step 1 'passed' 'the request is well-formed', step 5 'disabled' 'key 2 is disabled'; \
+             verdict reason 6, status 401.",
+            AdminReply::Explanation(Explanation {
+                steps: vec![step(1, "passed", "the request is well-formed"), step(5, "disabled", "key 2 is disabled")],
+                verdict: Verdict {
+                    reason: Reason::Disabled.number(),
+                    status: 401,
+                    retry_after: 0,
+                    identity: None,
+                    route: None,
+                },
+            }),
+        ),
+        reply(
+            "status_report",
+            "The fields in order: '0.1.0', 4242, 1800000000, 1800000060, 1, '/var/lib/keyward/keyward.redb', 77, \
+             then 2 to 10, true, one alarm 'the clock stands behind'.",
+            AdminReply::Status(StatusReport {
+                version: "0.1.0".to_owned(),
+                pid: 4242,
+                started_at: 1_800_000_000,
+                now: 1_800_000_060,
+                clock_behind: 1,
+                database: "/var/lib/keyward/keyward.redb".to_owned(),
+                revision: 77,
+                agents: 2,
+                endpoints: 3,
+                keys: 4,
+                tokens: 5,
+                sessions: 6,
+                tag_sets: 7,
+                query_connections: 8,
+                admin_connections: 9,
+                questions: 10,
+                writable: true,
+                alarms: strings(&["the clock stands behind"]),
+            }),
+        ),
+        reply("received", "Part 1.", AdminReply::Received(1)),
+    ]
+}
+
+fn reports() -> Vec<Vector> {
+    let change = |field: &str, from, to| FieldChange {
+        record: Selector::Credential(Mode::Key, 2),
+        field: field.to_owned(),
+        from,
+        to,
+    };
+    vec![
+        reply(
+            "report_more",
+            "Added agent 4 and key 12; of key 2: code hidden to hidden, enabled true to false, expires_at null to \
+             1893456000, label 'a' to 'b', allow_ip null to the list ::1; of agent 4: attributes to the map a=b; \
+             removed the endpoint GET /api/v2/tickets/{id}; dry_run; more frames follow.",
+            AdminReply::Report(Report {
+                added: vec![Selector::Agent(4), Selector::Credential(Mode::Key, 12)],
+                changed: vec![
+                    change("code", FieldValue::Hidden, FieldValue::Hidden),
+                    change("enabled", FieldValue::Bool(true), FieldValue::Bool(false)),
+                    change("expires_at", FieldValue::Null, FieldValue::Number(1_893_456_000)),
+                    change("label", FieldValue::Text("a".to_owned()), FieldValue::Text("b".to_owned())),
+                    change("allow_ip", FieldValue::Null, FieldValue::List(strings(&["::1"]))),
+                    FieldChange {
+                        record: Selector::Agent(4),
+                        field: "attributes".to_owned(),
+                        from: FieldValue::Map(Vec::new()),
+                        to: FieldValue::Map(pairs(&[("a", "b")])),
+                    },
+                ],
+                removed: vec![endpoint_selector()],
+                dry_run: true,
+                more: true,
+            }),
+        ),
+        reply("report_empty", "Nothing to change; the only or last frame.", AdminReply::Report(Report::default())),
+    ]
+}
+
+fn refusals() -> Vec<Vector> {
+    vec![
+        reply(
+            "refused_place",
+            "Invalid, at keys 3.",
+            AdminReply::Refused(Refused {
+                kind: RefusalKind::Invalid,
+                place: Some((Kind::Key, 3)),
+                message: "agent 99 does not exist; add it first".to_owned(),
+            }),
+        ),
+        reply(
+            "refused_unavailable",
+            "Unavailable, no place.",
+            AdminReply::Refused(Refused {
+                kind: RefusalKind::Unavailable,
+                place: None,
+                message: "the database refused to write; look at the log".to_owned(),
+            }),
+        ),
+        Vector {
+            request_id: 0,
+            ..reply(
+                "admin_error",
+                "About the connection, request id 0: code 8.",
+                AdminReply::Error(error(ErrorCode::NotPermitted, "uid 1000 may not use this socket")),
+            )
+        },
+    ]
+}
