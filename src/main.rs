@@ -1,2 +1,2 @@
 //! Keyward.
-fn main(){}
+fn main() {}
