@@ -2,11 +2,20 @@
 #![no_main]
 
 use keyward_proto::admin::{AdminReply, AdminRequest};
-use keyward_proto::frame::{self, ADMIN_FRAME_BYTES_MAX};
+use keyward_proto::frame::{self, ADMIN_FRAME_BYTES_MAX, LENGTH_BYTES};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {
-    let mut rest = bytes;
+    judge(bytes);
+    // Again with the length put right: otherwise nearly all that a mutation makes ends at the length.
+    let mut whole = bytes.to_vec();
+    if let Some(length) = whole.first_chunk_mut::<LENGTH_BYTES>() {
+        *length = u32::try_from(bytes.len() - LENGTH_BYTES).expect("inputs are small").to_be_bytes();
+        judge(&whole);
+    }
+});
+
+fn judge(mut rest: &[u8]) {
     while let Ok(Some((frame, used))) = frame::split(rest, ADMIN_FRAME_BYTES_MAX) {
         if let Ok(request) = AdminRequest::decode(&frame) {
             let mut again = Vec::new();
@@ -17,4 +26,4 @@ fuzz_target!(|bytes: &[u8]| {
         let _ = AdminReply::decode(&frame);
         rest = &rest[used..];
     }
-});
+}
