@@ -1,1 +1,6 @@
 //! Keyward.
+
+pub mod cli;
+pub mod config;
+pub mod daemon;
+pub mod tags;
