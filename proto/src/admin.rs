@@ -243,7 +243,6 @@ impl CredentialPatch {
 
 /// One record's patch.
 #[derive(Clone, PartialEq, Eq, Encode, Decode)]
-#[expect(clippy::large_enum_variant, reason = "nearly all patches of a large upload are credentials")]
 pub enum Patch {
     /// An agent's.
     Agent(AgentPatch),
@@ -303,7 +302,6 @@ pub struct List {
 
 /// A request on the admin socket.
 #[derive(Clone, PartialEq, Eq)]
-#[expect(clippy::large_enum_variant, reason = "one lives at a time")]
 pub enum AdminRequest {
     /// Type [`ADD`]: a record that must be new.
     Add(Patch),
@@ -443,7 +441,6 @@ pub struct CredentialRecord {
 
 /// One record.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
-#[expect(clippy::large_enum_variant, reason = "nearly all records of a long listing are credentials")]
 pub enum Record {
     /// An agent.
     Agent(AgentRecord),
@@ -601,7 +598,6 @@ pub struct Refused {
 
 /// A reply on the admin socket.
 #[derive(Clone, PartialEq, Eq)]
-#[expect(clippy::large_enum_variant, reason = "one lives at a time")]
 pub enum AdminReply {
     /// Type [`DONE`], to add, set, remove and show.
     Done(Done),

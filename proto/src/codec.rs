@@ -1,12 +1,12 @@
 //! The only module that names bincode: fixed-width integers, big-endian, the whole body consumed.
 //!
 //! bincode 2.0.1 is finished and unmaintained (RUSTSEC-2025-0141). The byte format is specified in `PROTOCOL.md` and
-//! pinned by golden frames, so that another codec can take its place behind these two functions.
+//! pinned by golden frames, so that another codec can take its place behind these functions.
 
 use bincode::config::{BigEndian, Configuration, Fixint, Limit};
 use bincode::de::BorrowDecode;
-use bincode::enc::Encode;
-use bincode::enc::write::Writer;
+use bincode::enc::write::{SizeWriter, Writer};
+use bincode::enc::{Encode, EncoderImpl};
 use bincode::error::EncodeError;
 
 use crate::frame::{ErrorCode, FrameError};
@@ -28,9 +28,9 @@ const TIER_FULL: usize = crate::frame::ADMIN_FRAME_BYTES_MAX;
 /// [`ErrorCode::MalformedBody`] when it is no `T`, [`ErrorCode::TrailingBytes`] when something follows the value.
 pub(crate) fn decode<'a, T: BorrowDecode<'a, ()>>(body: &'a [u8]) -> Result<T, FrameError> {
     match body.len() {
-        0..=TIER_SMALL => decode_within::<T, { TIER_SMALL * CLAIM_PER_BYTE }>(body),
-        ..=TIER_MEDIUM => decode_within::<T, { TIER_MEDIUM * CLAIM_PER_BYTE }>(body),
-        ..=TIER_LARGE => decode_within::<T, { TIER_LARGE * CLAIM_PER_BYTE }>(body),
+        bytes if bytes <= TIER_SMALL => decode_within::<T, { TIER_SMALL * CLAIM_PER_BYTE }>(body),
+        bytes if bytes <= TIER_MEDIUM => decode_within::<T, { TIER_MEDIUM * CLAIM_PER_BYTE }>(body),
+        bytes if bytes <= TIER_LARGE => decode_within::<T, { TIER_LARGE * CLAIM_PER_BYTE }>(body),
         _ => decode_within::<T, { TIER_FULL * CLAIM_PER_BYTE }>(body),
     }
 }
@@ -54,6 +54,14 @@ pub(crate) fn encode<T: Encode>(value: &T, out: &mut Vec<u8>) {
     let config = bincode::config::standard().with_big_endian().with_fixed_int_encoding();
     bincode::encode_into_writer(value, Appending(out), config)
         .expect("appending to a Vec does not fail and every message type is encodable");
+}
+
+/// The bytes that [`encode`] would append, without making them.
+pub(crate) fn size<T: Encode>(value: &T) -> usize {
+    let config = bincode::config::standard().with_big_endian().with_fixed_int_encoding();
+    let mut counter = EncoderImpl::new(SizeWriter::default(), config);
+    value.encode(&mut counter).expect("counting does not fail and every message type is encodable");
+    counter.into_writer().bytes_written
 }
 
 struct Appending<'a>(&'a mut Vec<u8>);

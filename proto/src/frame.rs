@@ -150,7 +150,10 @@ impl Frame<'_> {
     }
 
     pub(crate) fn unknown_type(&self) -> FrameError {
-        FrameError::new(ErrorCode::UnknownType, format!("type {:#06x} is not a message of this socket", self.header.kind))
+        FrameError::new(
+            ErrorCode::UnknownType,
+            format!("type {:#06x} is not a message of this socket", self.header.kind),
+        )
     }
 }
 

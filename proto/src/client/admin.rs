@@ -1,0 +1,181 @@
+//! The blocking client of `admin.sock`.
+
+use std::path::Path;
+use std::time::Duration;
+
+use zeroize::Zeroizing;
+
+use super::connection::{Connection, Live, Resend};
+use super::{ClientError, judge_request};
+use crate::admin::{AdminReply, AdminRequest, Apply, Patch, Refused, Report, Upload};
+use crate::codec;
+use crate::frame::ADMIN_FRAME_BYTES_MAX;
+
+/// Encoded patches in one part of an upload: a sixteenth of what a frame may hold, so that neither side keeps much at
+/// once and the round trip that each part costs is still nothing beside its bytes.
+const PART_BYTES: usize = 1024 * 1024;
+/// Patches in one part, the other bound on what the daemon takes in one piece.
+const PART_PATCHES_MAX: usize = 8 * 1024;
+/// A record with its code fits, so that growing leaves no copy of the code behind.
+const REQUEST_CAPACITY: usize = 4 * 1024;
+
+/// What became of an apply.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ApplyOutcome {
+    /// It was made, or with `dry_run` would be: the whole difference.
+    Report(Report),
+    /// It was not, and nothing has changed (unless the refusal is of the kind `Unavailable`: then it is not known).
+    Refused(Refused),
+}
+
+/// Makes and shows changes, one connection, one call at a time.
+pub struct AdminClient {
+    connection: Connection,
+    /// Wiped when dropped: patches hold codes.
+    out: Zeroizing<Vec<u8>>,
+}
+
+impl AdminClient {
+    /// Connects to the admin socket at `path`.
+    ///
+    /// # Errors
+    /// [`ClientError::Connect`].
+    pub fn connect(path: &Path) -> Result<Self, ClientError> {
+        let connection = Connection::open(path, ADMIN_FRAME_BYTES_MAX)?;
+        Ok(Self { connection, out: Zeroizing::new(Vec::with_capacity(REQUEST_CAPACITY)) })
+    }
+
+    /// How long each read and write may take; `None`, the default, waits for ever.
+    ///
+    /// # Errors
+    /// [`ClientError::Io`] when the system does not take it, as for a duration of zero.
+    pub fn set_timeout(&mut self, timeout: Option<Duration>) -> Result<(), ClientError> {
+        self.connection.set_timeout(timeout)
+    }
+
+    /// Sends one request and returns its reply, a [`Refused`] included; the frames of a long report come joined.
+    ///
+    /// # Errors
+    /// When there is no reply, or an error frame. Whether a change was made is then not known, except when it was not
+    /// sent ([`ClientError::Connect`], [`ClientError::RequestTooLarge`]) or not served ([`ClientError::Refused`]).
+    pub fn call(&mut self, request: &AdminRequest) -> Result<AdminReply, ClientError> {
+        let id = self.connection.next_id();
+        self.out.clear();
+        request.put(&mut self.out, id);
+        judge_request(self.out.len(), self.connection.bytes_max())?;
+        self.connection.exchange(&self.out, resend(request), |live| read_reply(live, id))
+    }
+
+    /// Uploads patches in as many parts as they need, for an [`Apply`] to commit, and returns how many those were.
+    ///
+    /// # Errors
+    /// As [`Self::call`], and [`ClientError::UploadRefused`]. Nothing was changed then: what a connection has uploaded
+    /// is gone with it.
+    pub fn upload(&mut self, patches: impl IntoIterator<Item = Patch>) -> Result<u32, ClientError> {
+        let mut part = Upload { number: 0, patches: Vec::new() };
+        let mut bytes = 0;
+        for patch in patches {
+            let size = codec::size(&patch);
+            if !part.patches.is_empty() && (bytes + size > PART_BYTES || part.patches.len() == PART_PATCHES_MAX) {
+                part = self.send_part(part)?;
+                bytes = 0;
+            }
+            bytes += size;
+            part.patches.push(patch);
+        }
+        if !part.patches.is_empty() {
+            part = self.send_part(part)?;
+        }
+        Ok(part.number)
+    }
+
+    /// Sends a part and returns the next one, empty.
+    fn send_part(&mut self, part: Upload) -> Result<Upload, ClientError> {
+        let number = part.number;
+        let reply = self.call(&AdminRequest::Upload(part))?;
+        if let AdminReply::Refused(refused) = reply {
+            return Err(ClientError::UploadRefused(refused));
+        }
+        let AdminReply::Received(received) = reply else {
+            return Err(ClientError::wrong_type("receipt of a part", reply.name()));
+        };
+        if received != number {
+            return Err(ClientError::UnexpectedReply {
+                wanted: format!("receipt of part {number}"),
+                got: format!("that of part {received}"),
+            });
+        }
+        Ok(Upload { number: number + 1, patches: Vec::new() })
+    }
+
+    /// Commits what was uploaded, or with `dry_run` reports what that would change.
+    ///
+    /// # Errors
+    /// As [`Self::call`].
+    pub fn apply(&mut self, apply: &Apply) -> Result<ApplyOutcome, ClientError> {
+        let reply = self.call(&AdminRequest::Apply(apply.clone()))?;
+        if let AdminReply::Refused(refused) = reply {
+            return Ok(ApplyOutcome::Refused(refused));
+        }
+        let AdminReply::Report(report) = reply else {
+            return Err(ClientError::wrong_type("a report", reply.name()));
+        };
+        Ok(ApplyOutcome::Report(report))
+    }
+}
+
+fn resend(request: &AdminRequest) -> Resend {
+    match request {
+        AdminRequest::Show(_) | AdminRequest::List(_) | AdminRequest::Explain(_) | AdminRequest::Status => Resend::Once,
+        AdminRequest::Add(_)
+        | AdminRequest::Set(_)
+        | AdminRequest::Remove(_)
+        | AdminRequest::Upload(_)
+        | AdminRequest::Apply(_) => Resend::Never,
+    }
+}
+
+fn read_reply(live: &mut Live, id: u32) -> Result<AdminReply, ClientError> {
+    let mut reply = read_one(live, id)?;
+    if let AdminReply::Report(report) = &mut reply {
+        while report.more {
+            let next = read_one(live, id)?;
+            let AdminReply::Report(next) = next else {
+                return Err(ClientError::wrong_type("the rest of a report", next.name()));
+            };
+            join(report, next);
+        }
+    }
+    Ok(reply)
+}
+
+fn read_one(live: &mut Live, id: u32) -> Result<AdminReply, ClientError> {
+    let (got, reply) = live.read(AdminReply::decode)?;
+    if let AdminReply::Error(error) = reply {
+        let ours = got == id || got == 0;
+        return Err(if ours { ClientError::Refused(error) } else { ClientError::wrong_id(id, got) });
+    }
+    if got == id { Ok(reply) } else { Err(ClientError::wrong_id(id, got)) }
+}
+
+fn join(report: &mut Report, next: Report) {
+    report.added.extend(next.added);
+    report.changed.extend(next.changed);
+    report.removed.extend(next.removed);
+    report.more = next.more;
+}
+
+impl AdminReply {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Done(_) => "done",
+            Self::Page(_) => "a page",
+            Self::Explanation(_) => "an explanation",
+            Self::Status(_) => "the status",
+            Self::Received(_) => "receipt of a part",
+            Self::Report(_) => "a report",
+            Self::Refused(_) => "a refusal",
+            Self::Error(_) => "an error frame",
+        }
+    }
+}
