@@ -161,7 +161,9 @@ impl TryFrom<LimitsForm> for Limits {
 fn workers<'de, D: Deserializer<'de>>(deserializer: D) -> Result<usize, D::Error> {
     let number = usize::deserialize(deserializer)?;
     if number > WORKERS_MAX {
-        return Err(D::Error::custom(format!("{number} workers are too many; write 0 for one a core, or up to {WORKERS_MAX}")));
+        return Err(D::Error::custom(format!(
+            "{number} workers are too many; write 0 for one a core, or up to {WORKERS_MAX}"
+        )));
     }
     Ok(number)
 }
@@ -310,6 +312,7 @@ pub fn parse_duration(text: &str) -> Result<Duration, DurationError> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
 mod tests {
     use super::*;
 
@@ -317,7 +320,8 @@ mod tests {
     fn the_example_file_says_the_defaults() {
         let example = include_str!("../examples/keyward.toml");
         assert_eq!(Config::parse(example), Ok(Config::default()));
-        for key in ["data", "runtime", "group", "workers", "log", "uids", "gids", "connections", "connections_per_uid"] {
+        for key in ["data", "runtime", "group", "workers", "log", "uids", "gids", "connections", "connections_per_uid"]
+        {
             assert!(example.contains(&format!("\n{key} = ")), "{key} is shown");
         }
         for key in ["frame_deadline", "idle_timeout", "stop_deadline", "[admin]", "[limits]", "# group = "] {
@@ -368,7 +372,12 @@ mod tests {
     fn what_is_refused_names_its_line_and_why() {
         for (text, line, quoted, why) in [
             ("colour = 1", 1, "colour = 1", "unknown field `colour`"),
-            ("data = '/d'\n\n[limits]\n  conections = 5 # slip\n", 4, "conections = 5 # slip", "unknown field `conections`"),
+            (
+                "data = '/d'\n\n[limits]\n  conections = 5 # slip\n",
+                4,
+                "conections = 5 # slip",
+                "unknown field `conections`",
+            ),
             ("workers = 'two'", 1, "workers = 'two'", "invalid type: string \"two\", expected usize"),
             ("workers = -1", 1, "workers = -1", "invalid value: integer `-1`, expected usize"),
             ("workers = 2000", 1, "workers = 2000", "2000 workers are too many"),
@@ -376,7 +385,12 @@ mod tests {
             ("log = 'info'\nlog = 'debug'", 2, "log = 'debug'", "duplicate key"),
             ("[limits]\nconnections = 0", 2, "connections = 0", "0 connections are out of range; write 1 to 1000000"),
             ("[limits]\nconnections = 1000001", 2, "connections = 1000001", "out of range"),
-            ("[limits]\nconnections_per_uid = 20000", 1, "[limits]", "connections_per_uid (20000) is over connections (16384)"),
+            (
+                "[limits]\nconnections_per_uid = 20000",
+                1,
+                "[limits]",
+                "connections_per_uid (20000) is over connections (16384)",
+            ),
             ("[limits]\nframe_deadline = 10", 2, "frame_deadline = 10", "invalid type: integer `10`"),
             ("[limits]\nframe_deadline = '0s'", 2, "frame_deadline = '0s'", "out of range"),
             ("[limits]\nidle_timeout = '2d'", 2, "idle_timeout = '2d'", "out of range"),
@@ -402,7 +416,22 @@ mod tests {
         for (text, seconds) in [("0s", 0), ("90s", 90), ("5m", 300), ("24h", 86_400), ("30d", 2_592_000), ("007s", 7)] {
             assert_eq!(parse_duration(text), Ok(Duration::from_secs(seconds)), "{text}");
         }
-        for text in ["", "s", "10", "10 s", " 10s", "-1s", "+1s", "1.5h", "1h30m", "10S", "1w", "1_0s", "1000000001s", "99999999999999999999d"] {
+        for text in [
+            "",
+            "s",
+            "10",
+            "10 s",
+            " 10s",
+            "-1s",
+            "+1s",
+            "1.5h",
+            "1h30m",
+            "10S",
+            "1w",
+            "1_0s",
+            "1000000001s",
+            "99999999999999999999d",
+        ] {
             assert!(parse_duration(text).is_err(), "{text}");
         }
     }

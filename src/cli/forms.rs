@@ -5,8 +5,8 @@ use keyward_proto::admin::{
     Selector, StatusReport, Step,
 };
 use keyward_proto::query::{Mode, Reason, Verdict};
-use serde::ser::{SerializeMap, Serializer};
 use serde::Serialize;
+use serde::ser::{SerializeMap, Serializer};
 
 /// A verdict: all keys on an allow, reason and status on a denial.
 #[derive(Serialize)]
@@ -358,10 +358,7 @@ struct StepForm<'a> {
 impl<'a> ExplanationForm<'a> {
     pub(super) fn new(explanation: &'a Explanation) -> Self {
         let form = |step: &'a Step| StepForm { step: step.step, result: &step.result, why: &step.why };
-        Self {
-            steps: explanation.steps.iter().map(form).collect(),
-            verdict: VerdictForm::new(&explanation.verdict),
-        }
+        Self { steps: explanation.steps.iter().map(form).collect(), verdict: VerdictForm::new(&explanation.verdict) }
     }
 }
 

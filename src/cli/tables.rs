@@ -86,6 +86,7 @@ pub(super) fn pairs(rows: &[(&str, String)]) -> String {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic, reason = "a test may panic")]
 mod tests {
     use super::*;
 
