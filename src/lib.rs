@@ -3,4 +3,9 @@
 pub mod cli;
 pub mod config;
 pub mod daemon;
+pub mod decide;
+pub mod directory;
+pub mod model;
+pub mod route;
+pub mod store;
 pub mod tags;

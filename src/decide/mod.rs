@@ -1,0 +1,343 @@
+//! HOT PATH 2/2: directory + question + now → verdict. Pure: section 2.4 as a checklist, first failure wins.
+
+mod explain;
+
+pub use explain::{Explanation, Step, StepResult, explain};
+
+use crate::directory::{Directory, HotAgent, HotCredential, HotEndpoint, Lookup};
+use crate::model::{CodeSlot, Identity, Mode, PresentedCredential, Reason, Route, Terms, UnixSeconds, Verdict};
+use crate::route::{JudgedPath, PATH_BYTES_MAX, is_method};
+use crate::tags::{Outcome, TAGS_MAX, TagRef};
+
+/// Targets of a batch (section 2.4).
+pub const BATCH_TARGETS_MAX: usize = 1024;
+
+/// Who asks, as the web server received it.
+#[derive(Clone, Copy, Default)]
+pub struct Asker<'a> {
+    /// The credential's header value; `None` when there was no such header.
+    pub credential: Option<&'a [u8]>,
+    /// The agent header's value.
+    pub agent: Option<&'a [u8]>,
+    /// The client's address as text.
+    pub address: Option<&'a [u8]>,
+}
+
+/// What is asked for.
+#[derive(Clone, Copy)]
+pub enum Target<'a> {
+    /// Nothing: who is it?
+    Nobody,
+    /// A request line.
+    Endpoint {
+        /// The method.
+        method: &'a [u8],
+        /// The raw path.
+        path: &'a [u8],
+    },
+    /// Tags, judged as one endpoint's.
+    Tags(&'a [&'a [u8]]),
+}
+
+/// Why a checklist ended without a yes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stop {
+    Deny(Reason),
+    /// The state that the answer rests on is damaged.
+    Fault,
+}
+
+impl From<Reason> for Stop {
+    fn from(reason: Reason) -> Self {
+        Self::Deny(reason)
+    }
+}
+
+impl From<Stop> for Verdict<'_> {
+    fn from(stop: Stop) -> Self {
+        match stop {
+            Stop::Deny(reason) => Self::Deny(reason),
+            Stop::Fault => Self::Unavailable,
+        }
+    }
+}
+
+/// Answers one question.
+pub fn decide<'d>(directory: &'d Directory, asker: &Asker<'_>, target: &Target<'_>, now: UnixSeconds) -> Verdict<'d> {
+    Session::new(directory, asker, now).decide(target)
+}
+
+/// One asker's questions, answered from one state: the credential is looked at once, when the first target needs it.
+pub struct Session<'d, 'a> {
+    directory: &'d Directory,
+    asker: &'a Asker<'a>,
+    now: UnixSeconds,
+    known: Option<Result<Known<'d>, Stop>>,
+}
+
+/// A credential that proved itself and the agent it acts as: steps 3 to 7 passed.
+#[derive(Clone, Copy)]
+struct Known<'d> {
+    credential: &'d HotCredential,
+    agent: &'d HotAgent,
+    identity: Identity<'d>,
+}
+
+/// A target with its form judged: step 1 passed.
+enum Judged<'d, 'a> {
+    Nobody,
+    Endpoint(Result<&'d HotEndpoint, Reason>),
+    Tags([TagRef<'a>; TAGS_MAX], usize),
+}
+
+impl<'d, 'a> Session<'d, 'a> {
+    /// A session on `directory` at `now`.
+    #[must_use]
+    pub const fn new(directory: &'d Directory, asker: &'a Asker<'a>, now: UnixSeconds) -> Self {
+        Self { directory, asker, now, known: None }
+    }
+
+    /// Answers one target.
+    pub fn decide(&mut self, target: &Target<'_>) -> Verdict<'d> {
+        self.check(target).map_or_else(Verdict::from, Verdict::Allow)
+    }
+
+    fn check(&mut self, target: &Target<'_>) -> Result<Terms<'d>, Stop> {
+        let wanted_agent = wanted_agent(self.asker)?;
+        let target = judge_target(self.directory, target)?;
+        if let Some(route) = public_route(&target) {
+            return Ok(Terms { identity: None, route: Some(route) });
+        }
+        let known = self.known(wanted_agent)?;
+        match &target {
+            Judged::Nobody => Ok(Terms { identity: Some(known.identity), route: None }),
+            Judged::Endpoint(found) => {
+                let endpoint = (*found)?;
+                mode_allowed(endpoint, known.identity.mode)?;
+                tags_granted(self.directory.set(known.credential.set()).judge_numbered(&endpoint.numbers))?;
+                agent_permits(self.directory.set(known.agent.permissions).judge_numbered(&endpoint.numbers))?;
+                Ok(Terms { identity: Some(known.identity), route: Some(route_terms(endpoint)) })
+            }
+            Judged::Tags(tags, count) => {
+                let tags = &tags[..*count];
+                tags_granted(self.directory.set(known.credential.set()).set().judge(tags))?;
+                agent_permits(self.directory.set(known.agent.permissions).set().judge(tags))?;
+                Ok(Terms { identity: Some(known.identity), route: None })
+            }
+        }
+    }
+
+    /// Steps 3 to 7, once.
+    fn known(&mut self, wanted_agent: Option<u64>) -> Result<Known<'d>, Stop> {
+        let (directory, asker, now) = (self.directory, self.asker, self.now);
+        *self.known.get_or_insert_with(|| authenticate(directory, asker, wanted_agent, now))
+    }
+}
+
+fn authenticate<'d>(
+    directory: &'d Directory,
+    asker: &Asker<'_>,
+    wanted_agent: Option<u64>,
+    now: UnixSeconds,
+) -> Result<Known<'d>, Stop> {
+    let presented = presented_credential(asker)?;
+    let (credential, code) = proven_credential(directory, &presented, now)?;
+    credential_in_force(credential, now)?;
+    address_allowed(credential, asker)?;
+    let agent_id = acting_agent(credential, wanted_agent)?;
+    let agent = enabled_agent(directory, agent_id)?;
+    let identity =
+        identity((presented.mode, presented.id), credential, code, agent, (agent_id, wanted_agent));
+    Ok(Known { credential, agent, identity })
+}
+
+/// What an allow says. `switched`: the header made the agent differ from the bound or default one; a superuser key
+/// without default differs from it always.
+fn identity<'d>(
+    (mode, credential_id): (Mode, u64),
+    credential: &HotCredential,
+    code: CodeSlot,
+    agent: &'d HotAgent,
+    (agent_id, wanted_agent): (u64, Option<u64>),
+) -> Identity<'d> {
+    Identity {
+        mode,
+        credential_id,
+        code,
+        expires_at: valid_until(credential, code),
+        app_id: credential.app_id(),
+        agent: &agent.terms,
+        switched: wanted_agent.is_some() && credential.agent() != Some(agent_id),
+    }
+}
+
+/// Step 1 for the asker.
+fn wanted_agent(asker: &Asker<'_>) -> Result<Option<u64>, Reason> {
+    match asker.agent {
+        None => Ok(None),
+        Some(text) => crate::model::parse_presented_id(text).map(Some).ok_or(Reason::BadRequest),
+    }
+}
+
+/// Step 1 for the target, and which endpoint it is. That none is found is told only to the authenticated (step 8).
+fn judge_target<'d, 'a>(directory: &'d Directory, target: &Target<'a>) -> Result<Judged<'d, 'a>, Stop> {
+    match *target {
+        Target::Nobody => Ok(Judged::Nobody),
+        Target::Endpoint { method, path } => {
+            if !is_method(method) || path_bytes(path) > PATH_BYTES_MAX {
+                return Err(Reason::BadRequest.into());
+            }
+            find_endpoint(directory, method, path).map(Judged::Endpoint)
+        }
+        Target::Tags(texts) => {
+            if !(1..=TAGS_MAX).contains(&texts.len()) {
+                return Err(Reason::BadRequest.into());
+            }
+            let first = TagRef::parse(texts[0]).map_err(|_| Reason::BadRequest)?;
+            let mut tags = [first; TAGS_MAX];
+            for (tag, text) in tags.iter_mut().zip(texts) {
+                *tag = TagRef::parse(text).map_err(|_| Reason::BadRequest)?;
+            }
+            Ok(Judged::Tags(tags, texts.len()))
+        }
+    }
+}
+
+/// Bytes of the path without query string and fragment, which never matter.
+fn path_bytes(raw: &[u8]) -> usize {
+    raw.iter().position(|b| matches!(b, b'?' | b'#')).unwrap_or(raw.len())
+}
+
+fn find_endpoint<'d>(
+    directory: &'d Directory,
+    method: &[u8],
+    path: &[u8],
+) -> Result<Result<&'d HotEndpoint, Reason>, Stop> {
+    let Ok(path) = JudgedPath::judge(path) else {
+        return Ok(Err(Reason::AmbiguousPath));
+    };
+    match directory.endpoint(method, &path) {
+        Lookup::Found(endpoint) => Ok(Ok(endpoint)),
+        Lookup::Absent => Ok(Err(Reason::NoRoute)),
+        Lookup::Damaged => Err(Stop::Fault),
+    }
+}
+
+/// Step 2.
+fn public_route<'d>(target: &Judged<'d, '_>) -> Option<Route<'d>> {
+    match target {
+        Judged::Endpoint(Ok(endpoint)) if endpoint.modes.is_public() => Some(route_terms(endpoint)),
+        Judged::Endpoint(_) | Judged::Nobody | Judged::Tags(..) => None,
+    }
+}
+
+/// Step 3.
+fn presented_credential<'a>(asker: &Asker<'a>) -> Result<PresentedCredential<'a>, Reason> {
+    match asker.credential {
+        None | Some([]) => Err(Reason::MissingCredential),
+        Some(value) => PresentedCredential::parse(value).ok_or(Reason::MalformedCredential),
+    }
+}
+
+/// Step 4. An unknown id costs the same hash as a wrong code, so that nobody can tell them apart.
+fn proven_credential<'d>(
+    directory: &'d Directory,
+    presented: &PresentedCredential<'_>,
+    now: UnixSeconds,
+) -> Result<(&'d HotCredential, CodeSlot), Stop> {
+    let hash = directory.pepper().hash(presented.mode, presented.id, presented.code);
+    let credential = match directory.credential(presented.mode, presented.id) {
+        Lookup::Found(credential) => credential,
+        Lookup::Absent => return Err(Reason::BadCredential.into()),
+        Lookup::Damaged => return Err(Stop::Fault),
+    };
+    if *credential.hash() == hash {
+        return Ok((credential, CodeSlot::Current));
+    }
+    match credential.retiring() {
+        Some(retiring) if retiring.hash == hash && now < retiring.until => Ok((credential, CodeSlot::Retiring)),
+        Some(_) | None => Err(Reason::BadCredential.into()),
+    }
+}
+
+/// Step 5.
+fn credential_in_force(credential: &HotCredential, now: UnixSeconds) -> Result<(), Reason> {
+    if credential.is_revoked() {
+        return Err(Reason::Revoked);
+    }
+    if !credential.is_enabled() {
+        return Err(Reason::Disabled);
+    }
+    if credential.not_before().is_some_and(|at| now < at) {
+        return Err(Reason::NotYetValid);
+    }
+    if credential.expires_at().is_some_and(|at| now >= at) {
+        return Err(Reason::Expired);
+    }
+    Ok(())
+}
+
+/// Step 6.
+fn address_allowed(credential: &HotCredential, asker: &Asker<'_>) -> Result<(), Reason> {
+    match credential.allow_ip() {
+        Some(list) if !list.allows(asker.address) => Err(Reason::IpNotAllowed),
+        Some(_) | None => Ok(()),
+    }
+}
+
+/// Step 7, which agent: never a fallback to another one than was named.
+fn acting_agent(credential: &HotCredential, wanted: Option<u64>) -> Result<u64, Reason> {
+    if credential.is_superuser() {
+        return wanted.or(credential.agent()).ok_or(Reason::AgentRequired);
+    }
+    let bound = credential.agent().ok_or(Reason::AgentRequired)?;
+    match wanted {
+        Some(other) if other != bound => Err(Reason::AgentSwitchForbidden),
+        Some(_) | None => Ok(bound),
+    }
+}
+
+/// Step 7, its state.
+fn enabled_agent(directory: &Directory, id: u64) -> Result<&HotAgent, Stop> {
+    match directory.agent(id) {
+        Lookup::Found(agent) if agent.enabled => Ok(agent),
+        Lookup::Found(_) => Err(Reason::AgentDisabled.into()),
+        Lookup::Absent => Err(Reason::AgentUnknown.into()),
+        Lookup::Damaged => Err(Stop::Fault),
+    }
+}
+
+/// The earlier of the credential's expiry and, for a retiring code, that code's deadline.
+fn valid_until(credential: &HotCredential, code: CodeSlot) -> Option<UnixSeconds> {
+    let deadline = match code {
+        CodeSlot::Current => None,
+        CodeSlot::Retiring => credential.retiring().map(|retiring| retiring.until),
+    };
+    credential.expires_at().into_iter().chain(deadline).min()
+}
+
+/// Step 9.
+fn mode_allowed(endpoint: &HotEndpoint, mode: Mode) -> Result<(), Reason> {
+    if endpoint.modes.allows(mode) { Ok(()) } else { Err(Reason::ModeNotAllowed) }
+}
+
+/// Step 10.
+fn tags_granted(outcome: Outcome) -> Result<(), Reason> {
+    match outcome {
+        Outcome::Granted => Ok(()),
+        Outcome::Denied => Err(Reason::TagDenied),
+        Outcome::NotGranted => Err(Reason::TagNotGranted),
+    }
+}
+
+/// Step 11.
+fn agent_permits(outcome: Outcome) -> Result<(), Reason> {
+    match outcome {
+        Outcome::Granted => Ok(()),
+        Outcome::Denied | Outcome::NotGranted => Err(Reason::AgentNotPermitted),
+    }
+}
+
+fn route_terms(endpoint: &HotEndpoint) -> Route<'_> {
+    Route { template: &endpoint.template, tags: &endpoint.tags }
+}

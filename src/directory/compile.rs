@@ -1,0 +1,200 @@
+//! Makes the next directory from records.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use super::{Damage, Directory, HotAgent, HotCredential, HotEndpoint, Routing, SetSlot, Slots};
+use crate::model::{Agent, AgentTerms, Endpoint, Kind, Pepper, Record, RecordKey, Revision};
+use crate::route::Router;
+use crate::tags::{CompiledSet, TagIndex, TagSet};
+
+/// The writer's side of a [`Directory`]: keeps what is needed to make the next one.
+pub struct Compiler {
+    directory: Directory,
+    /// Each distinct set once, with the records that use it counted.
+    interned: HashMap<Arc<TagSet>, Interned>,
+    free: Vec<SetSlot>,
+    index: TagIndex,
+    endpoints: BTreeMap<RecordKey, Endpoint>,
+}
+
+struct Interned {
+    slot: SetSlot,
+    users: u64,
+}
+
+impl Compiler {
+    /// A directory of nothing.
+    #[must_use]
+    pub fn new(pepper: Arc<Pepper>) -> Self {
+        let directory = Directory {
+            revision: Revision(0),
+            pepper,
+            credentials: std::array::from_fn(|_| Slots::default()),
+            agents: Slots::default(),
+            sets: Arc::default(),
+            routing: Arc::default(),
+            damage: Damage::default(),
+        };
+        Self {
+            directory,
+            interned: HashMap::new(),
+            free: Vec::new(),
+            index: TagIndex::default(),
+            endpoints: BTreeMap::new(),
+        }
+    }
+
+    /// The directory as it stands: to be published.
+    #[must_use]
+    pub const fn directory(&self) -> &Directory {
+        &self.directory
+    }
+
+    /// Notes that rows of `kind` are damaged: what isn't found there is not absent.
+    pub fn mark_damaged(&mut self, kind: Kind) {
+        let damage = &mut self.directory.damage;
+        match kind {
+            Kind::Agent => damage.agents = true,
+            Kind::Endpoint => damage.endpoints = true,
+            Kind::Credential(mode) => damage.credentials[mode.index()] = true,
+        }
+    }
+
+    /// Forgets all records of `kind`, whose table can't be trusted, and marks it damaged.
+    pub fn forget(&mut self, kind: Kind) {
+        match kind {
+            Kind::Agent => self.directory.agents = Slots::default(),
+            Kind::Endpoint => {
+                self.endpoints.clear();
+                self.compile_routing();
+            }
+            Kind::Credential(mode) => self.directory.credentials[mode.index()] = Slots::default(),
+        }
+        self.mark_damaged(kind);
+    }
+
+    /// Takes the records of one change or of one stretch of rows; no two have the same key. Returns the sets that no
+    /// record uses any more.
+    pub fn apply(&mut self, records: &[Record], revision: Revision) -> Vec<Arc<TagSet>> {
+        let mut credentials: [Vec<(u64, HotCredential)>; 3] = Default::default();
+        let mut agents = Vec::new();
+        let mut left_sets = Vec::new();
+        let mut endpoints_changed = false;
+        for record in records {
+            match record {
+                Record::Agent(agent) => {
+                    let id = agent.id.get();
+                    left_sets.extend(self.directory.agents.get(id).map(|old| old.permissions));
+                    agents.push((id, hot_agent(agent, self.use_set(&agent.permissions))));
+                }
+                Record::Credential(credential) => {
+                    let (mode, id) = (credential.mode.index(), credential.id.get());
+                    left_sets.extend(self.directory.credentials[mode].get(id).map(HotCredential::set));
+                    credentials[mode].push((id, HotCredential::new(credential, self.use_set(&credential.tags))));
+                }
+                Record::Endpoint(endpoint) => {
+                    endpoints_changed = true;
+                    self.put_endpoint(record.key(), endpoint);
+                }
+            }
+        }
+        for (slots, changed) in self.directory.credentials.iter_mut().zip(credentials) {
+            slots.put(changed);
+        }
+        self.directory.agents.put(agents);
+        if endpoints_changed {
+            self.compile_routing();
+        }
+        self.directory.revision = revision;
+        left_sets.into_iter().filter_map(|slot| self.leave_set(slot)).collect()
+    }
+
+    fn put_endpoint(&mut self, key: RecordKey, endpoint: &Endpoint) {
+        if endpoint.removed {
+            self.endpoints.remove(&key);
+        } else {
+            self.endpoints.insert(key, endpoint.clone());
+        }
+    }
+
+    /// Numbers new tags, works them out in every set, and builds the router.
+    fn compile_routing(&mut self) {
+        let endpoints: Vec<&Endpoint> = self.endpoints.values().collect();
+        let hot = endpoints.iter().map(|endpoint| HotEndpoint {
+            template: endpoint.template.as_str().into(),
+            tags: endpoint.tags.iter().map(|tag| tag.as_str().into()).collect(),
+            numbers: endpoint.tags.iter().map(|tag| self.index.number(tag)).collect(),
+            modes: endpoint.modes,
+        });
+        let endpoints_hot = hot.collect();
+        let router = Router::build(endpoints.iter().map(|endpoint| (&endpoint.method, &endpoint.template)));
+        for set in Arc::make_mut(&mut self.directory.sets) {
+            if set.known() < self.index.len() {
+                *set = Arc::new(CompiledSet::clone(set).extended(&self.index));
+            }
+        }
+        self.directory.routing = Arc::new(Routing { router, endpoints: endpoints_hot });
+    }
+
+    /// Counts one more user of `set` and returns its place, compiling it when it is new.
+    fn use_set(&mut self, set: &Arc<TagSet>) -> SetSlot {
+        if let Some(interned) = self.interned.get_mut(set) {
+            interned.users += 1;
+            return interned.slot;
+        }
+        let compiled = Arc::new(CompiledSet::compile(TagSet::clone(set), &self.index));
+        let sets = Arc::make_mut(&mut self.directory.sets);
+        let slot = match self.free.pop() {
+            Some(slot) => {
+                sets[slot.0 as usize] = compiled;
+                slot
+            }
+            None => {
+                sets.push(compiled);
+                SetSlot(u32::try_from(sets.len() - 1).expect("fewer than 2^32 distinct tag sets fit in memory"))
+            }
+        };
+        self.interned.insert(Arc::clone(set), Interned { slot, users: 1 });
+        slot
+    }
+
+    /// Counts one user less; the set when that was the last. Its place keeps the compiled set until it is used again.
+    fn leave_set(&mut self, slot: SetSlot) -> Option<Arc<TagSet>> {
+        let set = self.directory.sets[slot.0 as usize].set();
+        let interned = self.interned.get_mut(set).expect("a set in use is interned");
+        interned.users -= 1;
+        if interned.users > 0 {
+            return None;
+        }
+        let (set, _) = self.interned.remove_entry(set).expect("it was found above");
+        self.free.push(slot);
+        Some(set)
+    }
+
+    /// Distinct sets in use.
+    #[must_use]
+    pub fn set_count(&self) -> usize {
+        self.interned.len()
+    }
+
+    /// Endpoints that match something.
+    #[must_use]
+    pub fn endpoint_count(&self) -> usize {
+        self.endpoints.len()
+    }
+
+    /// What names the endpoints that match something.
+    pub fn endpoint_keys(&self) -> impl Iterator<Item = &RecordKey> {
+        self.endpoints.keys()
+    }
+}
+
+fn hot_agent(agent: &Agent, permissions: SetSlot) -> HotAgent {
+    let terms = AgentTerms {
+        id: agent.id.get(),
+        name: agent.name.as_str().into(),
+        attributes: agent.attributes.pairs().into(),
+    };
+    HotAgent { terms: Arc::new(terms), permissions, enabled: agent.enabled, removed: agent.removed }
+}

@@ -1,0 +1,301 @@
+//! The compiled state in memory: what every question is answered from. Pure.
+//!
+//! A [`Directory`] is immutable; the [`Compiler`] makes the next one from records and shares all that did not change.
+//! So there is no cache that could be stale, no I/O and no lock on the way to a verdict, and a batch sees one state.
+
+mod compile;
+mod slots;
+
+use std::sync::Arc;
+
+pub use compile::Compiler;
+use slots::Slots;
+
+use crate::model::{
+    AgentTerms, AllowList, Binding, CodeHash, Codes, Credential, Id, Kind, Mode, Modes, Pepper, RetiringCode, Revision,
+    UnixSeconds,
+};
+use crate::route::Router;
+use crate::tags::CompiledSet;
+
+/// What questions are answered from. Cloning one is a few reference counts.
+#[derive(Clone)]
+pub struct Directory {
+    revision: Revision,
+    pepper: Arc<Pepper>,
+    credentials: [Slots<HotCredential>; 3],
+    agents: Slots<HotAgent>,
+    sets: Arc<Vec<Arc<CompiledSet>>>,
+    routing: Arc<Routing>,
+    damage: Damage,
+}
+
+/// Kinds of which a row is bad or missing: what isn't found there may be what was lost.
+#[derive(Clone, Copy, Default)]
+struct Damage {
+    agents: bool,
+    endpoints: bool,
+    credentials: [bool; 3],
+}
+
+/// A look-up's outcome.
+#[derive(Clone, Copy)]
+pub enum Lookup<T> {
+    /// It is there.
+    Found(T),
+    /// It is not.
+    Absent,
+    /// It can't be told: rows of its kind are damaged.
+    Damaged,
+}
+
+impl<T> Lookup<T> {
+    fn new(found: Option<T>, damaged: bool) -> Self {
+        match found {
+            Some(found) => Self::Found(found),
+            None if damaged => Self::Damaged,
+            None => Self::Absent,
+        }
+    }
+}
+
+/// What deciding needs of a credential, in one cache line. Rare parts lie aside.
+#[derive(Clone)]
+pub struct HotCredential {
+    hash: CodeHash,
+    /// The bound or default agent; 0 for none.
+    agent: u64,
+    /// `u64::MAX` for never.
+    expires_at: u64,
+    rare: Option<Arc<RareParts>>,
+    set: SetSlot,
+    flags: u8,
+}
+
+const ENABLED: u8 = 1;
+const REVOKED: u8 = 2;
+const SUPERUSER: u8 = 4;
+const NEVER: u64 = u64::MAX;
+
+/// The parts that most credentials don't have.
+struct RareParts {
+    retiring: Option<RetiringCode>,
+    not_before: Option<UnixSeconds>,
+    allow_ip: Option<AllowList>,
+    app_id: Option<u64>,
+}
+
+/// The place of a compiled set in its directory.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct SetSlot(u32);
+
+impl HotCredential {
+    fn new(credential: &Credential, set: SetSlot) -> Self {
+        let Codes { current, retiring } = credential.codes;
+        let (superuser, agent) = match credential.binding {
+            Binding::Agent(id) => (0, id.get()),
+            Binding::Superuser { default } => (SUPERUSER, default.map_or(0, Id::get)),
+        };
+        let rare = RareParts {
+            retiring,
+            not_before: credential.not_before,
+            allow_ip: credential.allow_ip.clone(),
+            app_id: credential.app_id,
+        };
+        let is_plain =
+            rare.retiring.is_none() && rare.not_before.is_none() && rare.allow_ip.is_none() && rare.app_id.is_none();
+        Self {
+            hash: current,
+            agent,
+            expires_at: credential.expires_at.map_or(NEVER, |at| at.0),
+            rare: (!is_plain).then(|| Arc::new(rare)),
+            set,
+            flags: superuser
+                | if credential.enabled { ENABLED } else { 0 }
+                | if credential.revoked { REVOKED } else { 0 },
+        }
+    }
+
+    /// The current code's hash.
+    #[must_use]
+    pub const fn hash(&self) -> &CodeHash {
+        &self.hash
+    }
+
+    /// The retiring code, whether or not its deadline has passed.
+    #[must_use]
+    pub fn retiring(&self) -> Option<RetiringCode> {
+        self.rare.as_ref().and_then(|rare| rare.retiring)
+    }
+
+    /// Whether it was ended for ever.
+    #[must_use]
+    pub const fn is_revoked(&self) -> bool {
+        self.flags & REVOKED != 0
+    }
+
+    /// Whether it is switched on.
+    #[must_use]
+    pub const fn is_enabled(&self) -> bool {
+        self.flags & ENABLED != 0
+    }
+
+    /// Whether it may act as any agent.
+    #[must_use]
+    pub const fn is_superuser(&self) -> bool {
+        self.flags & SUPERUSER != 0
+    }
+
+    /// The bound agent, or a superuser key's default.
+    #[must_use]
+    pub const fn agent(&self) -> Option<u64> {
+        if self.agent == 0 { None } else { Some(self.agent) }
+    }
+
+    /// Not valid before.
+    #[must_use]
+    pub fn not_before(&self) -> Option<UnixSeconds> {
+        self.rare.as_ref().and_then(|rare| rare.not_before)
+    }
+
+    /// Not valid from then on.
+    #[must_use]
+    pub const fn expires_at(&self) -> Option<UnixSeconds> {
+        if self.expires_at == NEVER { None } else { Some(UnixSeconds(self.expires_at)) }
+    }
+
+    /// Where it may be used from.
+    #[must_use]
+    pub fn allow_ip(&self) -> Option<&AllowList> {
+        self.rare.as_ref().and_then(|rare| rare.allow_ip.as_ref())
+    }
+
+    /// A token's application.
+    #[must_use]
+    pub fn app_id(&self) -> Option<u64> {
+        self.rare.as_ref().and_then(|rare| rare.app_id)
+    }
+
+    /// Its tag set.
+    #[must_use]
+    pub const fn set(&self) -> SetSlot {
+        self.set
+    }
+}
+
+/// What deciding needs of an agent.
+#[derive(Clone)]
+pub struct HotAgent {
+    /// What a verdict says of it.
+    pub terms: Arc<AgentTerms>,
+    /// What it may do.
+    pub permissions: SetSlot,
+    /// Whether requests may run as it.
+    pub enabled: bool,
+    removed: bool,
+}
+
+/// What deciding needs of an endpoint.
+pub struct HotEndpoint {
+    /// The path template as written.
+    pub template: Box<str>,
+    /// Its tags.
+    pub tags: Box<[Box<str>]>,
+    /// Their numbers in the index that the directory's sets were compiled against.
+    pub numbers: Box<[u32]>,
+    /// Who may use it.
+    pub modes: Modes,
+}
+
+#[derive(Default)]
+struct Routing {
+    router: Router,
+    endpoints: Vec<HotEndpoint>,
+}
+
+impl Directory {
+    /// The commit that it shows.
+    #[must_use]
+    pub const fn revision(&self) -> Revision {
+        self.revision
+    }
+
+    /// The key of the code hashes.
+    #[must_use]
+    pub fn pepper(&self) -> &Pepper {
+        &self.pepper
+    }
+
+    /// The credential of this mode and id.
+    #[must_use]
+    pub fn credential(&self, mode: Mode, id: u64) -> Lookup<&HotCredential> {
+        Lookup::new(self.credentials[mode.index()].get(id), self.damage.credentials[mode.index()])
+    }
+
+    /// The agent with this id, unless it was removed.
+    #[must_use]
+    pub fn agent(&self, id: u64) -> Lookup<&HotAgent> {
+        match self.agents.get(id) {
+            Some(agent) if agent.removed => Lookup::Absent,
+            found => Lookup::new(found, self.damage.agents),
+        }
+    }
+
+    /// The endpoint for a well-formed method and a judged path. With one endpoint missing another may match that must
+    /// not, so damage speaks first.
+    #[must_use]
+    pub fn endpoint(&self, method: &[u8], path: &crate::route::JudgedPath<'_>) -> Lookup<&HotEndpoint> {
+        if self.damage.endpoints {
+            return Lookup::Damaged;
+        }
+        let found = self.routing.router.find(method, path);
+        Lookup::new(found.map(|index| &self.routing.endpoints[index as usize]), false)
+    }
+
+    /// A compiled set.
+    #[must_use]
+    pub fn set(&self, slot: SetSlot) -> &CompiledSet {
+        &self.sets[slot.0 as usize]
+    }
+
+    /// Credentials of the directory that name `agent`, revoked ones left out.
+    pub fn credentials_naming(&self, agent: Id) -> impl Iterator<Item = (Mode, u64)> {
+        Mode::ALL.into_iter().flat_map(move |mode| {
+            let all = self.credentials[mode.index()].iter();
+            all.filter(move |(_, hot)| !hot.is_revoked() && hot.agent == agent.get()).map(move |(id, _)| (mode, id))
+        })
+    }
+
+    /// Ids of one kind that are neither revoked nor removed. Endpoints have none.
+    #[must_use]
+    pub fn live_ids(&self, kind: Kind) -> Vec<u64> {
+        match kind {
+            Kind::Agent => self.agents.iter().filter(|(_, agent)| !agent.removed).map(|(id, _)| id).collect(),
+            Kind::Credential(mode) => {
+                let all = self.credentials[mode.index()].iter();
+                all.filter(|(_, credential)| !credential.is_revoked()).map(|(id, _)| id).collect()
+            }
+            Kind::Endpoint => Vec::new(),
+        }
+    }
+
+    /// Whether rows of this kind are damaged.
+    #[must_use]
+    pub const fn is_damaged(&self, kind: Kind) -> bool {
+        match kind {
+            Kind::Agent => self.damage.agents,
+            Kind::Endpoint => self.damage.endpoints,
+            Kind::Credential(mode) => self.damage.credentials[mode.index()],
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hot_credential_fits_a_cache_line() {
+        assert_eq!(size_of::<HotCredential>(), 64);
+    }
+}

@@ -1,0 +1,192 @@
+//! An immutable table of records by id that shares structure with the table it was made from.
+//!
+//! Ids are mostly dense: leaves hold up to 256 neighbouring ids, packed, and a leaf's bitmap lies beside the pointer to
+//! it, so that a look-up touches one cache line of records. Changing a record copies its leaf, one page of leaf
+//! pointers and the list of pages; everything else is shared with the table before. Ids from [`DENSE_IDS`] on are kept
+//! one by one in a persistent hash trie: correct and small, if slower.
+
+use std::sync::Arc;
+
+use rpds::HashTrieMapSync;
+
+/// Ids below this lie in leaves. The list of pages then has at most 1024 entries, which a publish copies.
+pub(super) const DENSE_IDS: u64 = 1 << 26;
+
+const LEAF_BITS: u32 = 8;
+const PAGE_BITS: u32 = 8;
+const LEAVES: usize = 1 << PAGE_BITS;
+const BITMAP_WORDS: usize = (1 << LEAF_BITS) / 64;
+
+/// See the module's doc.
+#[derive(Clone)]
+pub(super) struct Slots<T> {
+    pages: Vec<Option<Arc<Page<T>>>>,
+    sparse: HashTrieMapSync<u64, T>,
+}
+
+struct Page<T> {
+    leaves: [Leaf<T>; LEAVES],
+}
+
+impl<T> Clone for Page<T> {
+    fn clone(&self) -> Self {
+        Self { leaves: self.leaves.clone() }
+    }
+}
+
+struct Leaf<T> {
+    /// Which of the 256 ids are there; the records lie packed in their order.
+    present: [u64; BITMAP_WORDS],
+    records: Arc<[T]>,
+}
+
+impl<T> Clone for Leaf<T> {
+    fn clone(&self) -> Self {
+        Self { present: self.present, records: Arc::clone(&self.records) }
+    }
+}
+
+impl<T> Leaf<T> {
+    /// The place of `offset` among the packed records.
+    fn rank(&self, offset: u8) -> Option<usize> {
+        let (word, bit) = (usize::from(offset) / 64, u32::from(offset) % 64);
+        if self.present[word] >> bit & 1 == 0 {
+            return None;
+        }
+        let before: u32 = self.present[..word].iter().map(|w| w.count_ones()).sum();
+        let below = self.present[word] & ((1 << bit) - 1);
+        Some((before + below.count_ones()) as usize)
+    }
+}
+
+impl<T: Clone> Leaf<T> {
+    /// Takes changes in order of their offsets.
+    fn merge(&mut self, changes: &mut impl Iterator<Item = (u8, T)>) {
+        let mut changes = changes.peekable();
+        let mut old = self.records.iter();
+        let mut merged = Vec::with_capacity(self.records.len() + changes.size_hint().0);
+        let mut present = self.present;
+        for offset in 0..=u8::MAX {
+            let (word, bit) = (usize::from(offset) / 64, u32::from(offset) % 64);
+            let kept = if self.present[word] >> bit & 1 == 1 { old.next() } else { None };
+            let mut record = kept.cloned();
+            while let Some((_, changed)) = changes.next_if(|(at, _)| *at == offset) {
+                record = Some(changed);
+            }
+            if let Some(record) = record {
+                present[word] |= 1 << bit;
+                merged.push(record);
+            }
+        }
+        self.present = present;
+        self.records = merged.into();
+    }
+}
+
+impl<T> Default for Slots<T> {
+    fn default() -> Self {
+        Self { pages: Vec::new(), sparse: HashTrieMapSync::new_sync() }
+    }
+}
+
+impl<T: Clone> Slots<T> {
+    /// The record with this id.
+    pub(super) fn get(&self, id: u64) -> Option<&T> {
+        if id >= DENSE_IDS {
+            return self.sparse.get(&id);
+        }
+        let (page, leaf, offset) = split(id);
+        let leaf = &self.pages.get(page)?.as_ref()?.leaves[leaf];
+        leaf.rank(offset).map(|rank| &leaf.records[rank])
+    }
+
+    /// Puts records; of several with one id the last counts. Each touched leaf is copied once.
+    pub(super) fn put(&mut self, mut changes: Vec<(u64, T)>) {
+        changes.sort_by_key(|(id, _)| *id);
+        let dense_end = changes.partition_point(|(id, _)| *id < DENSE_IDS);
+        for (id, record) in changes.split_off(dense_end) {
+            self.sparse.insert_mut(id, record);
+        }
+        let mut changes = changes.into_iter().peekable();
+        while let Some((id, _)) = changes.peek() {
+            let (page, leaf, _) = split(*id);
+            let leaf_number = id >> LEAF_BITS;
+            let of_leaf = std::iter::from_fn(|| changes.next_if(|(id, _)| id >> LEAF_BITS == leaf_number));
+            self.leaf_mut(page, leaf).merge(&mut of_leaf.map(|(id, record)| (split(id).2, record)));
+        }
+    }
+
+    fn leaf_mut(&mut self, page: usize, leaf: usize) -> &mut Leaf<T> {
+        if self.pages.len() <= page {
+            self.pages.resize_with(page + 1, || None);
+        }
+        let page = self.pages[page].get_or_insert_with(|| {
+            let empty = Leaf { present: [0; BITMAP_WORDS], records: Arc::from([]) };
+            Arc::new(Page { leaves: std::array::from_fn(|_| empty.clone()) })
+        });
+        &mut Arc::make_mut(page).leaves[leaf]
+    }
+
+    /// All records with their ids, in no promised order.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (u64, &T)> {
+        let pages = self.pages.iter().enumerate().filter_map(|(number, page)| Some((number, page.as_ref()?)));
+        let dense = pages.flat_map(|(page_number, page)| {
+            page.leaves.iter().enumerate().flat_map(move |(leaf_number, leaf)| {
+                let first = ((page_number << PAGE_BITS | leaf_number) << LEAF_BITS) as u64;
+                let offsets = (0..=u8::MAX).filter(|&offset| leaf.rank(offset).is_some());
+                offsets.zip(leaf.records.iter()).map(move |(offset, record)| (first + u64::from(offset), record))
+            })
+        });
+        dense.chain(self.sparse.iter().map(|(id, record)| (*id, record)))
+    }
+}
+
+/// Page, leaf in it, offset in that.
+fn split(id: u64) -> (usize, usize, u8) {
+    let page = (id >> (LEAF_BITS + PAGE_BITS)) as usize;
+    let leaf = (id >> LEAF_BITS) as usize % LEAVES;
+    (page, leaf, (id & 0xff) as u8)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn ids() -> impl Strategy<Value = u64> {
+        prop_oneof![
+            0..600_u64,
+            0..DENSE_IDS,
+            (DENSE_IDS - 3)..(DENSE_IDS + 3),
+            0..=crate::model::ID_MAX,
+            Just(u64::MAX)
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn slots_are_a_map_and_leave_their_ancestors_alone(
+            batches in proptest::collection::vec(proptest::collection::vec((ids(), any::<u32>()), 0..40), 0..12),
+            probes in proptest::collection::vec(ids(), 20),
+        ) {
+            let (mut slots, mut map) = (Slots::default(), BTreeMap::new());
+            let mut ancestors = Vec::new();
+            for batch in batches {
+                ancestors.push((slots.clone(), map.clone()));
+                slots.put(batch.clone());
+                map.extend(batch);
+            }
+            ancestors.push((slots, map));
+            for (slots, map) in ancestors {
+                for id in map.keys().chain(&probes) {
+                    prop_assert_eq!(slots.get(*id), map.get(id));
+                }
+                let all: BTreeMap<u64, u32> = slots.iter().map(|(id, record)| (id, *record)).collect();
+                prop_assert_eq!(all, map);
+            }
+        }
+    }
+}

@@ -1,0 +1,522 @@
+//! The database: the only module that names redb. Tables, open, commit, short reads.
+//!
+//! | table | key | row |
+//! |---|---|---|
+//! | `meta` | `format`, `pepper`, `head` | format version; the pepper's fingerprint; revision, ids, seals |
+//! | `agents`, `keys`, `tokens`, `sessions` | id, 8 bytes big-endian | the record |
+//! | `endpoints` | method, blank, shape of the template | the record |
+//! | `tag_sets` | 16 bytes of the hash of its text | the text |
+//! | `uses` | mode, id | last use of each of a credential's codes |
+//!
+//! What redb was found to do, and what follows, is section 6 of the contract: plain insert, get, remove and range only;
+//! quick repair on every commit; first creation under another name; every row with its own MAC; short reads.
+
+mod open;
+mod row;
+
+use std::collections::HashSet;
+use std::fmt;
+use std::ops::Bound;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+
+pub use open::{Loaded, OpenError, TableDamage};
+use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
+use row::{BadRow, HeadRow, RowKeys, Tally, UseRow, set_key};
+
+use crate::model::{Change, Id, Kind, Mode, Record, RecordKey, Revision, UnixSeconds, client_address};
+use crate::tags::TagSet;
+
+/// The database's name in its directory.
+pub const DATABASE_FILE: &str = "keyward.redb";
+/// redb's own cache; its default grows to 1 GiB, and answers come from memory anyway.
+const CACHE_BYTES: usize = 64 * 1024 * 1024;
+/// The version of the whole file's format.
+const FORMAT_VERSION: u32 = 1;
+/// The format's row in `meta`; not MACed, so that a newer format can be told from a wrong pepper.
+const FORMAT_KEY: &[u8] = b"format";
+const PEPPER_KEY: &[u8] = b"pepper";
+const HEAD_KEY: &[u8] = b"head";
+
+type Definition = TableDefinition<'static, &'static [u8], &'static [u8]>;
+
+/// The tables.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Table {
+    /// Agents.
+    Agents,
+    /// Endpoints.
+    Endpoints,
+    /// Keys.
+    Keys,
+    /// Tokens.
+    Tokens,
+    /// Sessions.
+    Sessions,
+    /// Distinct tag sets.
+    TagSets,
+    /// Last uses.
+    Uses,
+    /// Format, fingerprint, head.
+    Meta,
+}
+
+impl Table {
+    /// All but [`Table::Meta`], whose rows stand alone.
+    const TALLIED: [Self; 7] =
+        [Self::Agents, Self::Endpoints, Self::Keys, Self::Tokens, Self::Sessions, Self::TagSets, Self::Uses];
+    /// The tables of records, in the order they are loaded: agents before the credentials that name them.
+    const RECORDS: [Self; 5] = [Self::Agents, Self::Endpoints, Self::Keys, Self::Tokens, Self::Sessions];
+
+    /// The table's name in the database.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Agents => "agents",
+            Self::Endpoints => "endpoints",
+            Self::Keys => "keys",
+            Self::Tokens => "tokens",
+            Self::Sessions => "sessions",
+            Self::TagSets => "tag_sets",
+            Self::Uses => "uses",
+            Self::Meta => "meta",
+        }
+    }
+
+    const fn number(self) -> u8 {
+        self as u8
+    }
+
+    const fn definition(self) -> Definition {
+        TableDefinition::new(self.name())
+    }
+
+    const fn of_mode(mode: Mode) -> Self {
+        match mode {
+            Mode::Key => Self::Keys,
+            Mode::Token => Self::Tokens,
+            Mode::Session => Self::Sessions,
+        }
+    }
+
+    const fn of_kind(kind: Kind) -> Self {
+        match kind {
+            Kind::Agent => Self::Agents,
+            Kind::Endpoint => Self::Endpoints,
+            Kind::Credential(mode) => Self::of_mode(mode),
+        }
+    }
+
+    /// The kind of the records in it.
+    #[must_use]
+    pub const fn kind(self) -> Option<Kind> {
+        match self {
+            Self::Agents => Some(Kind::Agent),
+            Self::Endpoints => Some(Kind::Endpoint),
+            Self::Keys => Some(Kind::Credential(Mode::Key)),
+            Self::Tokens => Some(Kind::Credential(Mode::Token)),
+            Self::Sessions => Some(Kind::Credential(Mode::Session)),
+            Self::TagSets | Self::Uses | Self::Meta => None,
+        }
+    }
+}
+
+/// Why the database did not do what it was asked. Never a "no": whoever asked is told `unavailable`.
+#[derive(Debug)]
+pub enum StoreFault {
+    /// The storage below failed; writes are refused until the database was reopened.
+    Storage(String),
+    /// A row does not prove itself.
+    BadRow {
+        /// Its table.
+        table: Table,
+        /// What names it.
+        key: String,
+    },
+    /// The table's rows are not those of the last commit; nothing in it may be changed.
+    BrokenTable(Table),
+    /// A row is not of the revision that a change expects.
+    Conflict(RecordKey),
+}
+
+impl fmt::Display for StoreFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Storage(what) => write!(f, "the database could not be read or written: {what}"),
+            Self::BadRow { table, key } => {
+                write!(f, "the row {key} of table {} is damaged; restore a backup", table.name())
+            }
+            Self::BrokenTable(table) => {
+                write!(f, "table {} does not hold the rows of the last commit; restore a backup", table.name())
+            }
+            Self::Conflict(key) => write!(f, "{key} has changed meanwhile; try again"),
+        }
+    }
+}
+
+impl std::error::Error for StoreFault {}
+
+macro_rules! storage_fault_from {
+    ($($error:ty),*) => {$(
+        impl From<$error> for StoreFault {
+            fn from(error: $error) -> Self {
+                Self::Storage(error.to_string())
+            }
+        }
+    )*};
+}
+storage_fault_from!(
+    redb::StorageError,
+    redb::TableError,
+    redb::TransactionError,
+    redb::CommitError,
+    redb::DatabaseError,
+    redb::SetDurabilityError
+);
+
+/// When and from where a code was last accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LastUse {
+    /// The time.
+    pub at: UnixSeconds,
+    /// The address, when the trusted caller passed one.
+    pub address: Option<std::net::IpAddr>,
+}
+
+/// Last uses of a credential's current and retiring code.
+pub type LastUses = [Option<LastUse>; 2];
+
+/// An open database.
+pub struct Store {
+    path: PathBuf,
+    keys: RowKeys,
+    /// `None` between a storage fault and the reopening.
+    database: RwLock<Option<Database>>,
+}
+
+/// The writer's knowledge of the last commit: what the next one starts from.
+#[derive(Clone)]
+pub struct Head {
+    row: HeadRow,
+    tallies: [Tally; Table::TALLIED.len()],
+    broken: HashSet<Table>,
+}
+
+impl Head {
+    /// The last commit's revision.
+    #[must_use]
+    pub const fn revision(&self) -> Revision {
+        Revision(self.row.revision)
+    }
+
+    /// The last commit's time.
+    #[must_use]
+    pub const fn committed_at(&self) -> UnixSeconds {
+        UnixSeconds(self.row.committed_at)
+    }
+
+    /// How many rows the records of `kind` have, tombstones included.
+    #[must_use]
+    pub const fn rows(&self, kind: Kind) -> u64 {
+        self.tallies[Table::of_kind(kind) as usize].rows
+    }
+
+    fn highest_id(&mut self, kind: Kind) -> Option<&mut u64> {
+        match kind {
+            Kind::Agent => Some(&mut self.row.highest_ids[0]),
+            Kind::Credential(mode) => Some(&mut self.row.highest_ids[1 + mode.index()]),
+            Kind::Endpoint => None,
+        }
+    }
+}
+
+/// A record as read, with the revision that wrote it.
+pub type Stored = (Record, Revision);
+
+impl Store {
+    /// The database's path.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether the database is open.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.database().is_some()
+    }
+
+    fn database(&self) -> RwLockReadGuard<'_, Option<Database>> {
+        self.database.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Starts the one write transaction, on top of `head`.
+    ///
+    /// # Errors
+    /// [`StoreFault::Storage`].
+    pub fn begin(&self, head: &Head) -> Result<Transaction<'_>, StoreFault> {
+        let guard = self.database();
+        let database = guard.as_ref().ok_or_else(|| StoreFault::Storage("it is being reopened".to_string()))?;
+        let mut transaction = database.begin_write()?;
+        transaction.set_quick_repair(true);
+        Ok(Transaction { store: self, transaction, head: head.clone() })
+    }
+
+    /// Reads one record in a short transaction.
+    ///
+    /// # Errors
+    /// [`StoreFault::Storage`], [`StoreFault::BadRow`].
+    pub fn read(&self, key: &RecordKey) -> Result<Option<Record>, StoreFault> {
+        let transaction = self.begin_read()?;
+        let (table, bytes) = row::row_key(key);
+        let rows = transaction.open_table(table.definition())?;
+        let Some(row) = rows.get(bytes.as_slice())? else {
+            return Ok(None);
+        };
+        let sets = transaction.open_table(Table::TagSets.definition())?;
+        self.decode(table, &bytes, row.value(), &sets).map(|(record, _)| Some(record))
+    }
+
+    /// Reads up to `limit` records of a kind behind `after` (a key as returned here; empty for the first), and the key
+    /// of the last when there are more. Tombstones are among them.
+    ///
+    /// # Errors
+    /// [`StoreFault::Storage`], [`StoreFault::BadRow`].
+    pub fn page(
+        &self,
+        kind: Kind,
+        after: &[u8],
+        limit: usize,
+    ) -> Result<(Vec<Record>, Option<Vec<u8>>), StoreFault> {
+        let transaction = self.begin_read()?;
+        let table = Table::of_kind(kind);
+        let rows = transaction.open_table(table.definition())?;
+        let sets = transaction.open_table(Table::TagSets.definition())?;
+        let start = if after.is_empty() { Bound::Unbounded } else { Bound::Excluded(after) };
+        let mut records = Vec::new();
+        let mut last = Vec::new();
+        for entry in rows.range::<&[u8]>((start, Bound::Unbounded))? {
+            if records.len() == limit {
+                return Ok((records, Some(last)));
+            }
+            let (key, row) = entry?;
+            records.push(self.decode(table, key.value(), row.value(), &sets)?.0);
+            last = key.value().to_vec();
+        }
+        Ok((records, None))
+    }
+
+    /// The stored last uses of a credential.
+    ///
+    /// # Errors
+    /// [`StoreFault::Storage`], [`StoreFault::BadRow`].
+    pub fn uses(&self, mode: Mode, id: Id) -> Result<LastUses, StoreFault> {
+        let transaction = self.begin_read()?;
+        let rows = transaction.open_table(Table::Uses.definition())?;
+        let key = use_key(mode, id);
+        match rows.get(key.as_slice())? {
+            Some(row) => self.open_uses(&key, row.value()),
+            None => Ok([None, None]),
+        }
+    }
+
+    fn begin_read(&self) -> Result<redb::ReadTransaction, StoreFault> {
+        let guard = self.database();
+        let database = guard.as_ref().ok_or_else(|| StoreFault::Storage("it is being reopened".to_string()))?;
+        Ok(database.begin_read()?)
+    }
+
+    /// Decodes a row, reading the set that it names.
+    fn decode(
+        &self,
+        table: Table,
+        key: &[u8],
+        row: &[u8],
+        sets: &(impl ReadableTable<&'static [u8], &'static [u8]> + Sync),
+    ) -> Result<Stored, StoreFault> {
+        let set_of = |set_key: &row::SetKey| {
+            let row = sets.get(set_key.as_slice()).ok()??;
+            row::read_set(&self.keys, set_key, row.value()).ok()
+        };
+        row::read_record(&self.keys, table, key, row, &set_of).map_err(|BadRow| bad_row(table, key))
+    }
+
+    fn open_uses(&self, key: &[u8], row: &[u8]) -> Result<LastUses, StoreFault> {
+        let uses: UseRow = self.keys.open_row(Table::Uses, key, row).map_err(|BadRow| bad_row(Table::Uses, key))?;
+        Ok(uses.map(|used| {
+            used.map(|(at, address)| LastUse {
+                at: UnixSeconds(at),
+                address: address.and_then(|text| client_address(text.as_bytes())),
+            })
+        }))
+    }
+}
+
+fn use_key(mode: Mode, id: Id) -> [u8; 9] {
+    let mut key = [mode.index() as u8; 9];
+    key[1..].copy_from_slice(&id.get().to_be_bytes());
+    key
+}
+
+fn bad_row(table: Table, key: &[u8]) -> StoreFault {
+    let key = match <[u8; 8]>::try_from(key) {
+        Ok(id) => u64::from_be_bytes(id).to_string(),
+        Err(_) => format!("\"{}\"", key.escape_ascii()),
+    };
+    StoreFault::BadRow { table, key }
+}
+
+/// The one write transaction: reads see what it has put.
+pub struct Transaction<'s> {
+    store: &'s Store,
+    transaction: WriteTransaction,
+    head: Head,
+}
+
+impl Transaction<'_> {
+    /// Reads one record.
+    ///
+    /// # Errors
+    /// [`StoreFault::Storage`], [`StoreFault::BadRow`], [`StoreFault::BrokenTable`].
+    pub fn get(&self, key: &RecordKey) -> Result<Option<Stored>, StoreFault> {
+        let (table, bytes) = row::row_key(key);
+        self.expect_sound(table)?;
+        let rows = self.transaction.open_table(table.definition())?;
+        let Some(row) = rows.get(bytes.as_slice())? else {
+            return Ok(None);
+        };
+        let sets = self.transaction.open_table(Table::TagSets.definition())?;
+        self.store.decode(table, &bytes, row.value(), &sets).map(Some)
+    }
+
+    /// The highest id of its kind that was ever used; 0 for endpoints, which have none.
+    #[must_use]
+    pub fn highest_id(&mut self, kind: Kind) -> u64 {
+        self.head.highest_id(kind).map_or(0, |id| *id)
+    }
+
+    /// Writes a change as the next revision.
+    ///
+    /// # Errors
+    /// [`StoreFault::Conflict`] before anything is written; [`StoreFault::Storage`] and [`StoreFault::BrokenTable`],
+    /// after which the transaction must not be committed.
+    pub fn put(&mut self, change: &Change) -> Result<Revision, StoreFault> {
+        for (key, expected) in &change.expected {
+            let found = self.get(key)?.map_or(Revision(0), |(_, revision)| revision);
+            if found != *expected {
+                return Err(StoreFault::Conflict(key.clone()));
+            }
+        }
+        let revision = Revision(self.head.row.revision + 1);
+        self.head.row.revision = revision.0;
+        self.put_sets(&change.records)?;
+        for table in Table::RECORDS {
+            self.put_records(table, &change.records, revision)?;
+        }
+        Ok(revision)
+    }
+
+    /// Sets that no record uses any more; those that were taken up again since are put back by [`Transaction::put`],
+    /// which must come later.
+    ///
+    /// # Errors
+    /// [`StoreFault::Storage`].
+    pub fn drop_sets(&mut self, sets: &[Arc<TagSet>]) -> Result<(), StoreFault> {
+        let mut rows = self.transaction.open_table(Table::TagSets.definition())?;
+        for set in sets {
+            if let Some(old) = rows.remove(set_key(set).as_slice())? {
+                let element = self.store.keys.element(Table::TagSets, old.value());
+                self.head.tallies[Table::TagSets as usize].remove(element);
+            }
+        }
+        Ok(())
+    }
+
+    fn put_sets(&mut self, records: &[Record]) -> Result<(), StoreFault> {
+        let mut rows = self.transaction.open_table(Table::TagSets.definition())?;
+        let mut seen = HashSet::new();
+        for set in records.iter().filter_map(row::set_of_record) {
+            if !seen.insert(Arc::as_ptr(set)) {
+                continue;
+            }
+            let (key, row) = row::set_row(&self.store.keys, set);
+            if rows.get(key.as_slice())?.is_none() {
+                rows.insert(key.as_slice(), row.as_slice())?;
+                let element = self.store.keys.element(Table::TagSets, &row);
+                self.head.tallies[Table::TagSets as usize].add(element);
+            }
+        }
+        Ok(())
+    }
+
+    fn put_records(&mut self, table: Table, records: &[Record], revision: Revision) -> Result<(), StoreFault> {
+        let mut of_table = records.iter().filter(|record| Table::of_kind(record.kind()) == table).peekable();
+        if of_table.peek().is_none() {
+            return Ok(());
+        }
+        self.expect_sound(table)?;
+        let mut rows = self.transaction.open_table(table.definition())?;
+        for record in of_table {
+            let (_, key, row) = row::record_row(&self.store.keys, record, revision);
+            put_row(&mut rows, &self.store.keys, (table, &mut self.head.tallies[table as usize]), &key, &row)?;
+            if let (Some(id), Some(highest)) = (record.id(), self.head.highest_id(record.kind())) {
+                *highest = (*highest).max(id.get());
+            }
+        }
+        Ok(())
+    }
+
+    /// Merges last uses into the stored ones.
+    ///
+    /// # Errors
+    /// [`StoreFault::Storage`], [`StoreFault::BrokenTable`].
+    pub fn put_uses(&mut self, uses: impl IntoIterator<Item = (Mode, Id, LastUses)>) -> Result<(), StoreFault> {
+        self.expect_sound(Table::Uses)?;
+        let mut rows = self.transaction.open_table(Table::Uses.definition())?;
+        for (mode, id, newer) in uses {
+            let key = use_key(mode, id);
+            // A damaged row of uses rests nothing on it: the newer one takes its place.
+            let older = match rows.get(key.as_slice())? {
+                Some(row) => self.store.open_uses(&key, row.value()).unwrap_or_default(),
+                None => [None, None],
+            };
+            let merged: UseRow = std::array::from_fn(|slot| {
+                newer[slot].or(older[slot]).map(|used| (used.at.0, used.address.map(|a| a.to_string())))
+            });
+            let row = self.store.keys.seal_row(Table::Uses, &key, &merged);
+            let tally = &mut self.head.tallies[Table::Uses as usize];
+            put_row(&mut rows, &self.store.keys, (Table::Uses, tally), &key, &row)?;
+        }
+        Ok(())
+    }
+
+    /// Makes all of it durable. Returns the head that the next transaction starts from.
+    ///
+    /// # Errors
+    /// [`StoreFault::Storage`]: whether the changes will be there after the next opening is then not known.
+    pub fn commit(mut self, now: UnixSeconds) -> Result<Head, StoreFault> {
+        self.head.row.committed_at = self.head.row.committed_at.max(now.0);
+        open::put_head(&self.transaction, &self.store.keys, &mut self.head)?;
+        self.transaction.commit()?;
+        Ok(self.head)
+    }
+
+    fn expect_sound(&self, table: Table) -> Result<(), StoreFault> {
+        if self.head.broken.contains(&table) { Err(StoreFault::BrokenTable(table)) } else { Ok(()) }
+    }
+}
+
+/// Inserts a row and moves its table's tally.
+fn put_row(
+    rows: &mut redb::Table<'_, &'static [u8], &'static [u8]>,
+    keys: &RowKeys,
+    (table, tally): (Table, &mut Tally),
+    key: &[u8],
+    row: &[u8],
+) -> Result<(), StoreFault> {
+    if let Some(old) = rows.insert(key, row)? {
+        tally.remove(keys.element(table, old.value()));
+    }
+    tally.add(keys.element(table, row));
+    Ok(())
+}

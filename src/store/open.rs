@@ -1,0 +1,402 @@
+//! Opening: first creation, format and pepper, reading every row, and reopening after a fault.
+
+use std::collections::{HashMap, HashSet};
+use std::fmt;
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use redb::backends::FileBackend;
+use redb::{Builder, Database, DatabaseError, ReadableDatabase as _, ReadableTable as _, StorageError, WriteTransaction};
+
+use super::row::{BadRow, Element, HeadRow, RowKeys, SetKey, Tally, read_record, read_set, set_key, set_of_record};
+use super::{
+    CACHE_BYTES, DATABASE_FILE, FORMAT_KEY, FORMAT_VERSION, HEAD_KEY, Head, PEPPER_KEY, Store, StoreFault, Table,
+    bad_row,
+};
+use crate::model::{Pepper, Record};
+use crate::tags::TagSet;
+
+/// The name that the database has until its first commit is durable: redb's own creation is not crash-safe.
+const NEW_FILE: &str = "keyward.redb.new";
+/// Records handed to the reader at a time.
+const RECORDS_PER_STRETCH: usize = 16 * 1024;
+/// With this many bad rows in a table it is still worked out whether the damage is confined to them.
+const BAD_ROWS_WORKED_OUT_MAX: usize = 8;
+/// Bits of a mode that give others than the owner access.
+const OTHERS: u32 = 0o077;
+
+/// Why the database can't be used. Each says what to do.
+#[derive(Debug)]
+pub enum OpenError {
+    /// The file can't be opened, made or read.
+    Io(PathBuf, std::io::Error),
+    /// Others than the owner may read or write it.
+    NotPrivate(PathBuf, u32),
+    /// Another process has it open.
+    InUse(PathBuf),
+    /// A later Keyward wrote it.
+    NewerFormat {
+        /// The database.
+        path: PathBuf,
+        /// Its format.
+        found: u32,
+        /// What this build reads.
+        supported: u32,
+    },
+    /// It was made with another pepper.
+    WrongPepper(PathBuf),
+    /// It is no Keyward database, or damaged beyond single rows.
+    Damaged(PathBuf, String),
+}
+
+impl fmt::Display for OpenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Io(path, error) => write!(
+                f,
+                "cannot open the database {}: {error}; check that the directory exists, belongs to the daemon's user \
+                 and has room",
+                path.display()
+            ),
+            Self::NotPrivate(path, mode) => write!(
+                f,
+                "the database {} is open to others (mode {mode:03o}): it must be 600; run: chmod 600 {}",
+                path.display(),
+                path.display()
+            ),
+            Self::InUse(path) => write!(
+                f,
+                "the database {} is in use: another keyward serves it; stop that one first, or give another --data",
+                path.display()
+            ),
+            Self::NewerFormat { path, found, supported } => write!(
+                f,
+                "the database {} has format {found}: this keyward reads formats up to {supported}; install the version \
+                 that wrote it, or a later one",
+                path.display()
+            ),
+            Self::WrongPepper(path) => write!(
+                f,
+                "the database {} was made with another pepper: no code would ever match; put the pepper back that \
+                 belongs to it",
+                path.display()
+            ),
+            Self::Damaged(path, what) => write!(
+                f,
+                "the database {} is damaged: {what}; restore a backup, and keep the damaged file for examination",
+                path.display()
+            ),
+        }
+    }
+}
+
+impl std::error::Error for OpenError {}
+
+/// What was found wrong with a table that is otherwise in use.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TableDamage {
+    /// The table.
+    pub table: Table,
+    /// Keys of rows that do not prove themselves, at most a few.
+    pub bad_rows: Vec<String>,
+    /// The rows are not those of the last commit: any of them may be an old one that was put back, so none counts.
+    pub broken: bool,
+}
+
+impl fmt::Display for TableDamage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = self.table.name();
+        if self.broken {
+            return write!(
+                f,
+                "table {name} does not hold the rows of the last commit: what rests on it is answered unavailable; \
+                 restore a backup"
+            );
+        }
+        write!(
+            f,
+            "damaged rows in table {name}: {}; what rests on them is answered unavailable; restore a backup",
+            self.bad_rows.join(", ")
+        )
+    }
+}
+
+/// A database that was opened and read whole.
+pub struct Loaded {
+    /// What the next transaction starts from.
+    pub head: Head,
+    /// Sets that no loaded record uses.
+    pub unused_sets: Vec<Arc<TagSet>>,
+    /// What is wrong.
+    pub damage: Vec<TableDamage>,
+}
+
+impl Store {
+    /// Opens the database in `directory`, or makes it, and hands every record to `take` in stretches. The records of a
+    /// table that turns out broken must be forgotten.
+    ///
+    /// # Errors
+    /// See [`OpenError`]. Damage confined to rows or tables is no error but part of [`Loaded`].
+    pub fn open(
+        directory: &Path,
+        pepper: &Pepper,
+        take: &mut dyn FnMut(Vec<Record>),
+    ) -> Result<(Self, Loaded), OpenError> {
+        let path = directory.join(DATABASE_FILE);
+        let keys = RowKeys::new(pepper);
+        if !path.exists() {
+            create(directory, &path, &keys, pepper)?;
+        }
+        let store = Self { path, keys, database: RwLock::new(None) };
+        let loaded = store.open_and_load(pepper, take)?;
+        Ok((store, loaded))
+    }
+
+    /// After a storage fault: closes the database, opens it again and reads it whole.
+    ///
+    /// # Errors
+    /// As [`Store::open`]; the store stays closed and this may be called again.
+    pub fn reopen(&self, pepper: &Pepper, take: &mut dyn FnMut(Vec<Record>)) -> Result<Loaded, OpenError> {
+        // The old handle must be gone first: it holds the file's lock.
+        *self.database.write().unwrap_or_else(PoisonError::into_inner) = None;
+        self.open_and_load(pepper, take)
+    }
+
+    fn open_and_load(&self, pepper: &Pepper, take: &mut dyn FnMut(Vec<Record>)) -> Result<Loaded, OpenError> {
+        let damaged = |what: String| OpenError::Damaged(self.path.clone(), what);
+        // redb trusts a file that was closed cleanly and may panic where one was altered since.
+        let opened = catch_unwind(AssertUnwindSafe(|| {
+            let database = open_database(&self.path)?;
+            check_identity(&database, &self.path, pepper)?;
+            let loaded = self.load(&database, take).map_err(|fault| damaged(fault.to_string()))?;
+            Ok((database, loaded))
+        }));
+        let (database, loaded) = opened.unwrap_or_else(|_| Err(damaged("its structure can't be followed".into())))?;
+        *self.database.write().unwrap_or_else(PoisonError::into_inner) = Some(database);
+        Ok(loaded)
+    }
+
+    fn load(&self, database: &Database, take: &mut dyn FnMut(Vec<Record>)) -> Result<Loaded, StoreFault> {
+        let transaction = database.begin_read()?;
+        let head_row: HeadRow = {
+            let meta = transaction.open_table(Table::Meta.definition())?;
+            let row = meta.get(HEAD_KEY)?.ok_or_else(|| bad_row(Table::Meta, HEAD_KEY))?;
+            self.keys.open_row(Table::Meta, HEAD_KEY, row.value()).map_err(|BadRow| bad_row(Table::Meta, HEAD_KEY))?
+        };
+        let mut reading = Reading { store: self, transaction, head_row, damage: Vec::new() };
+        let mut tallies = [Tally::default(); Table::TALLIED.len()];
+        let sets = reading.sets(&mut tallies[Table::TagSets as usize])?;
+        let mut used = HashSet::new();
+        for table in Table::RECORDS {
+            tallies[table as usize] = reading.records(table, &sets, &mut used, take)?;
+        }
+        tallies[Table::Uses as usize] = reading.check(Table::Uses, &mut |key, row| {
+            self.open_uses(key, row).map(drop).map_err(|_| BadRow)
+        })?;
+        let unused = sets.into_iter().filter(|(key, _)| !used.contains(key)).map(|(_, set)| set).collect();
+        let broken = reading.damage.iter().filter(|d| d.broken).map(|d| d.table).collect();
+        let head = Head { row: reading.head_row, tallies, broken };
+        // With damage a set may be used by a row that could not be read.
+        let unused_sets = if reading.damage.is_empty() { unused } else { Vec::new() };
+        Ok(Loaded { head, unused_sets, damage: reading.damage })
+    }
+}
+
+struct Reading<'s> {
+    store: &'s Store,
+    transaction: redb::ReadTransaction,
+    head_row: HeadRow,
+    damage: Vec<TableDamage>,
+}
+
+impl Reading<'_> {
+    /// Reads every row of a table and its tally; notes rows that `accept` refuses and a tally that is not the last
+    /// commit's.
+    fn check(
+        &mut self,
+        table: Table,
+        accept: &mut dyn FnMut(&[u8], &[u8]) -> Result<(), BadRow>,
+    ) -> Result<Tally, StoreFault> {
+        let keys = &self.store.keys;
+        let rows = self.transaction.open_table(table.definition())?;
+        let mut tally = Tally::default();
+        let mut bad: Vec<(String, Element, Element)> = Vec::new();
+        for entry in rows.iter()? {
+            let (key, row) = entry?;
+            let (key, row) = (key.value(), row.value());
+            if accept(key, row).is_ok() {
+                tally.add(keys.element(table, row));
+                continue;
+            }
+            let StoreFault::BadRow { key: name, .. } = bad_row(table, key) else {
+                continue;
+            };
+            bad.push((name, keys.element(table, row), keys.element_of_body(table, key, row)));
+        }
+        let expected = self.head_row.seals[table as usize];
+        let worked_out = work_out(tally, &bad, |tally| tally.seal(keys, table) == expected);
+        let broken = worked_out.is_none();
+        if broken || !bad.is_empty() {
+            let bad_rows = bad.into_iter().map(|(name, ..)| name).take(BAD_ROWS_WORKED_OUT_MAX).collect();
+            self.damage.push(TableDamage { table, bad_rows, broken });
+        }
+        Ok(worked_out.unwrap_or(tally))
+    }
+
+    fn sets(&mut self, tally: &mut Tally) -> Result<HashMap<SetKey, Arc<TagSet>>, StoreFault> {
+        let mut sets = HashMap::new();
+        let keys = &self.store.keys;
+        *tally = self.check(Table::TagSets, &mut |key, row| {
+            let set = read_set(keys, key, row)?;
+            sets.insert(key.try_into().map_err(|_| BadRow)?, set);
+            Ok(())
+        })?;
+        Ok(sets)
+    }
+
+    /// Hands the records of a table to `take`. That a table is broken is known only at its end: then the caller forgets
+    /// what it took.
+    fn records(
+        &mut self,
+        table: Table,
+        sets: &HashMap<SetKey, Arc<TagSet>>,
+        used: &mut HashSet<SetKey>,
+        take: &mut dyn FnMut(Vec<Record>),
+    ) -> Result<Tally, StoreFault> {
+        let keys = &self.store.keys;
+        let set_of = |key: &SetKey| sets.get(key).cloned();
+        let mut stretch = Vec::new();
+        let tally = self.check(table, &mut |key, row| {
+            let (record, _) = read_record(keys, table, key, row, &set_of)?;
+            used.extend(set_of_record(&record).map(|set| set_key(set)));
+            stretch.push(record);
+            if stretch.len() == RECORDS_PER_STRETCH {
+                take(std::mem::take(&mut stretch));
+            }
+            Ok(())
+        })?;
+        take(stretch);
+        Ok(tally)
+    }
+}
+
+/// The whole table's tally, when damage to the bad rows alone explains what was found: of each either the stored MAC is
+/// whole (its body or key was hit) or its body is (the MAC was hit).
+fn work_out(sound: Tally, bad: &[(String, Element, Element)], matches: impl Fn(&Tally) -> bool) -> Option<Tally> {
+    if bad.len() > BAD_ROWS_WORKED_OUT_MAX {
+        return None;
+    }
+    (0_u32..1 << bad.len()).find_map(|choice| {
+        let mut tally = sound;
+        for (i, (_, by_mac, by_body)) in bad.iter().enumerate() {
+            tally.add(if choice >> i & 1 == 0 { *by_mac } else { *by_body });
+        }
+        matches(&tally).then_some(tally)
+    })
+}
+
+/// Makes the database under another name, durable with its schema, and only then gives it its own.
+fn create(directory: &Path, path: &Path, keys: &RowKeys, pepper: &Pepper) -> Result<(), OpenError> {
+    let new = directory.join(NEW_FILE);
+    let io = |error| OpenError::Io(path.to_path_buf(), error);
+    match std::fs::remove_file(&new) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(io(error)),
+        Ok(()) | Err(_) => {}
+    }
+    let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&new).map_err(io)?;
+    let database = open_file(file, &new)?;
+    write_schema(&database, keys, pepper)
+        .map_err(|fault| io(std::io::Error::other(fault.to_string())))?;
+    drop(database);
+    File::open(&new).and_then(|file| file.sync_all()).map_err(io)?;
+    std::fs::rename(&new, path).map_err(io)?;
+    File::open(directory).and_then(|directory| directory.sync_all()).map_err(io)
+}
+
+fn write_schema(database: &Database, keys: &RowKeys, pepper: &Pepper) -> Result<(), StoreFault> {
+    let mut transaction = database.begin_write()?;
+    transaction.set_quick_repair(true);
+    for table in Table::TALLIED {
+        transaction.open_table(table.definition())?;
+    }
+    let mut head = Head {
+        row: HeadRow { revision: 0, committed_at: 0, highest_ids: [0; 4], seals: [[0; 32]; Table::TALLIED.len()] },
+        tallies: [Tally::default(); Table::TALLIED.len()],
+        broken: HashSet::new(),
+    };
+    put_head(&transaction, keys, &mut head)?;
+    {
+        let mut meta = transaction.open_table(Table::Meta.definition())?;
+        meta.insert(FORMAT_KEY, FORMAT_VERSION.to_be_bytes().as_slice())?;
+        meta.insert(PEPPER_KEY, fingerprint(pepper).as_slice())?;
+    }
+    transaction.commit()?;
+    Ok(())
+}
+
+/// Writes the head's row with the seals of its tallies.
+pub(super) fn put_head(transaction: &WriteTransaction, keys: &RowKeys, head: &mut Head) -> Result<(), StoreFault> {
+    for table in Table::TALLIED {
+        // The seal of a broken table stays, so that it is found broken again.
+        if !head.broken.contains(&table) {
+            head.row.seals[table as usize] = head.tallies[table as usize].seal(keys, table);
+        }
+    }
+    let row = keys.seal_row(Table::Meta, HEAD_KEY, &head.row);
+    transaction.open_table(Table::Meta.definition())?.insert(HEAD_KEY, row.as_slice())?;
+    Ok(())
+}
+
+/// Tells one pepper from another and says nothing else of it.
+fn fingerprint(pepper: &Pepper) -> [u8; 32] {
+    *pepper.derive("keyward 2026 pepper fingerprint")
+}
+
+fn open_database(path: &Path) -> Result<Database, OpenError> {
+    let io = |error| OpenError::Io(path.to_path_buf(), error);
+    let file = OpenOptions::new().read(true).write(true).open(path).map_err(io)?;
+    let mode = file.metadata().map_err(io)?.mode();
+    if mode & OTHERS != 0 {
+        return Err(OpenError::NotPrivate(path.to_path_buf(), mode & 0o777));
+    }
+    open_file(file, path)
+}
+
+fn open_file(file: File, path: &Path) -> Result<Database, OpenError> {
+    let refused = |error| match error {
+        DatabaseError::DatabaseAlreadyOpen => OpenError::InUse(path.to_path_buf()),
+        DatabaseError::Storage(StorageError::Io(error)) => OpenError::Io(path.to_path_buf(), error),
+        DatabaseError::UpgradeRequired(_)
+        | DatabaseError::LockProtocolMismatch
+        | DatabaseError::RepairAborted
+        | DatabaseError::TransactionInProgress
+        | DatabaseError::Storage(_) => OpenError::Damaged(path.to_path_buf(), error.to_string()),
+        other => OpenError::Damaged(path.to_path_buf(), other.to_string()),
+    };
+    let backend = FileBackend::new(file).map_err(refused)?;
+    Builder::new().set_cache_size(CACHE_BYTES).create_with_backend(backend).map_err(refused)
+}
+
+/// Format first, then pepper, so that each is refused with its own reason.
+fn check_identity(database: &Database, path: &Path, pepper: &Pepper) -> Result<(), OpenError> {
+    let damaged = |what: String| OpenError::Damaged(path.to_path_buf(), what);
+    let read = || -> Result<(Option<Vec<u8>>, Option<Vec<u8>>), StoreFault> {
+        let meta = database.begin_read()?.open_table(Table::Meta.definition())?;
+        let format = meta.get(FORMAT_KEY)?.map(|value| value.value().to_vec());
+        let pepper = meta.get(PEPPER_KEY)?.map(|value| value.value().to_vec());
+        Ok((format, pepper))
+    };
+    let (format, stored) = read().map_err(|fault| damaged(fault.to_string()))?;
+    let format: Option<[u8; 4]> = format.and_then(|bytes| bytes.try_into().ok());
+    let found = format.map(u32::from_be_bytes).ok_or_else(|| damaged("it has no format version".to_string()))?;
+    if found > FORMAT_VERSION {
+        return Err(OpenError::NewerFormat { path: path.to_path_buf(), found, supported: FORMAT_VERSION });
+    }
+    if stored.as_deref() != Some(fingerprint(pepper).as_slice()) {
+        return Err(OpenError::WrongPepper(path.to_path_buf()));
+    }
+    Ok(())
+}

@@ -1,0 +1,439 @@
+//! Rows: one version byte, a keyed MAC over table, key and body, and the body.
+//!
+//! ```text
+//!  0         1      17
+//!  +---------+------+----------------------------
+//!  | version | MAC  | body (bincode, big-endian)
+//!  +---------+------+----------------------------
+//! ```
+//! The database does not verify what it reads, so every row proves itself. That a row is missing or put back is seen by
+//! the [`Tally`] of its table. bincode is named in this module only (RUSTSEC-2025-0141).
+
+use std::sync::Arc;
+
+use bincode::config::{BigEndian, Configuration, Fixint, Limit};
+use bincode::{Decode, Encode};
+use zeroize::Zeroizing;
+
+use super::Table;
+use crate::model::record::{AgentName, Attributes, Label};
+use crate::model::{
+    Agent, AllowList, Binding, CodeHash, Codes, Credential, Endpoint, Id, Mode, Modes, Pepper, Record, RecordKey,
+    RetiringCode, Revision, UnixSeconds,
+};
+use crate::route::{Method, Template};
+use crate::tags::{Tag, TagSet};
+
+/// The version of every row's body that this build writes and reads.
+pub(super) const ROW_VERSION: u8 = 1;
+const MAC_BYTES: usize = 16;
+const HEADER_BYTES: usize = 1 + MAC_BYTES;
+/// A set of 256 patterns of 130 bytes, or an agent with 32 attributes, fits with room to grow.
+const BODY_BYTES_MAX: usize = 256 * 1024;
+
+type Mac = [u8; MAC_BYTES];
+/// Names a tag set in rows: the first bytes of the hash of its text.
+pub(super) type SetKey = [u8; 16];
+
+const CONFIG: Configuration<BigEndian, Fixint, Limit<BODY_BYTES_MAX>> =
+    bincode::config::standard().with_big_endian().with_fixed_int_encoding().with_limit::<BODY_BYTES_MAX>();
+
+/// A row that is not what Keyward wrote there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct BadRow;
+
+/// The keys of rows and tallies, derived from the pepper.
+pub(super) struct RowKeys {
+    mac: Zeroizing<[u8; 32]>,
+    element: Zeroizing<[u8; 32]>,
+    seal: Zeroizing<[u8; 32]>,
+}
+
+impl RowKeys {
+    pub(super) fn new(pepper: &Pepper) -> Self {
+        Self {
+            mac: pepper.derive("keyward 2026 row MAC"),
+            element: pepper.derive("keyward 2026 tally element"),
+            seal: pepper.derive("keyward 2026 tally seal"),
+        }
+    }
+
+    fn mac_of(&self, table: Table, key: &[u8], body: &[u8]) -> Mac {
+        let mut hasher = blake3::Hasher::new_keyed(&self.mac);
+        hasher.update(&[table.number(), ROW_VERSION]);
+        hasher.update(&(key.len() as u64).to_be_bytes());
+        hasher.update(key);
+        hasher.update(body);
+        truncated(&hasher.finalize())
+    }
+
+    /// The row for `body` under `key`.
+    pub(super) fn seal_row<B: Encode>(&self, table: Table, key: &[u8], body: &B) -> Vec<u8> {
+        let mut row = vec![0; HEADER_BYTES];
+        let body = bincode::encode_to_vec(body, CONFIG).expect("every row type is encodable and within its bounds");
+        row[0] = ROW_VERSION;
+        row[1..HEADER_BYTES].copy_from_slice(&self.mac_of(table, key, &body));
+        row.extend_from_slice(&body);
+        row
+    }
+
+    /// The body of a row that proves itself.
+    pub(super) fn open_row<B: Decode<()>>(&self, table: Table, key: &[u8], row: &[u8]) -> Result<B, BadRow> {
+        let (version, mac, body) = parts(row).ok_or(BadRow)?;
+        let expected = self.mac_of(table, key, body);
+        if version != ROW_VERSION || !same_mac(&expected, mac) {
+            return Err(BadRow);
+        }
+        let (value, read) = bincode::decode_from_slice(body, CONFIG).map_err(|_| BadRow)?;
+        if read == body.len() { Ok(value) } else { Err(BadRow) }
+    }
+
+    /// The row's element of its table's tally, from the MAC as stored.
+    pub(super) fn element(&self, table: Table, row: &[u8]) -> Element {
+        match parts(row) {
+            Some((_, mac, _)) => self.element_of(table, mac),
+            None => self.element_of(table, row),
+        }
+    }
+
+    /// The element that a bad row has if only its stored MAC is damaged.
+    pub(super) fn element_of_body(&self, table: Table, key: &[u8], row: &[u8]) -> Element {
+        match parts(row) {
+            Some((_, _, body)) => self.element_of(table, &self.mac_of(table, key, body)),
+            None => self.element_of(table, row),
+        }
+    }
+
+    fn element_of(&self, table: Table, mac: &[u8]) -> Element {
+        let mut hasher = blake3::Hasher::new_keyed(&self.element);
+        hasher.update(&[table.number()]);
+        hasher.update(mac);
+        Element(*hasher.finalize().as_bytes())
+    }
+}
+
+fn parts(row: &[u8]) -> Option<(u8, &Mac, &[u8])> {
+    let (version, rest) = row.split_first()?;
+    let (mac, body) = rest.split_first_chunk::<MAC_BYTES>()?;
+    Some((*version, mac, body))
+}
+
+fn truncated(hash: &blake3::Hash) -> Mac {
+    let mut mac = [0; MAC_BYTES];
+    mac.copy_from_slice(&hash.as_bytes()[..MAC_BYTES]);
+    mac
+}
+
+/// Takes the same time wherever the two differ, as comparing whole hashes does.
+fn same_mac(one: &Mac, other: &Mac) -> bool {
+    let widened = |mac: &Mac| {
+        let mut wide = [0; 32];
+        wide[..MAC_BYTES].copy_from_slice(mac);
+        blake3::Hash::from_bytes(wide)
+    };
+    widened(one) == widened(other)
+}
+
+/// One row's part in its table's tally.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct Element([u8; 32]);
+
+/// How many rows a table has and the sum of their elements. The sum itself is never stored, only a keyed seal of it, so
+/// that nobody can work out from many states of the file which old rows could be put back unseen.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Tally {
+    pub(super) rows: u64,
+    sum: [u8; 32],
+}
+
+impl Tally {
+    pub(super) fn add(&mut self, element: Element) {
+        self.rows += 1;
+        self.toggle(element);
+    }
+
+    pub(super) fn remove(&mut self, element: Element) {
+        self.rows = self.rows.wrapping_sub(1);
+        self.toggle(element);
+    }
+
+    fn toggle(&mut self, element: Element) {
+        for (sum, byte) in self.sum.iter_mut().zip(element.0) {
+            *sum ^= byte;
+        }
+    }
+
+    pub(super) fn seal(&self, keys: &RowKeys, table: Table) -> [u8; 32] {
+        let mut hasher = blake3::Hasher::new_keyed(&keys.seal);
+        hasher.update(&[table.number()]);
+        hasher.update(&self.rows.to_be_bytes());
+        hasher.update(&self.sum);
+        *hasher.finalize().as_bytes()
+    }
+}
+
+/// What moves with every commit: one row of the table `meta`.
+#[derive(Clone, PartialEq, Eq, Encode, Decode)]
+pub(super) struct HeadRow {
+    pub(super) revision: u64,
+    pub(super) committed_at: u64,
+    /// The highest id ever used: agents, keys, tokens, sessions.
+    pub(super) highest_ids: [u64; 4],
+    /// A table's seal, in the order of [`Table::TALLIED`].
+    pub(super) seals: [[u8; 32]; Table::TALLIED.len()],
+}
+
+#[derive(Encode, Decode)]
+struct AgentRow {
+    revision: u64,
+    name: String,
+    permissions: SetKey,
+    enabled: bool,
+    removed: bool,
+    attributes: Vec<(String, String)>,
+}
+
+#[derive(Encode, Decode)]
+struct EndpointRow {
+    revision: u64,
+    template: String,
+    tags: Vec<String>,
+    modes: u8,
+    removed: bool,
+}
+
+#[derive(Encode, Decode)]
+struct CredentialRow {
+    revision: u64,
+    label: String,
+    superuser: bool,
+    agent: Option<u64>,
+    tags: SetKey,
+    hash: [u8; 32],
+    retiring: Option<([u8; 32], u64)>,
+    enabled: bool,
+    revoked: bool,
+    not_before: Option<u64>,
+    expires_at: Option<u64>,
+    allow_ip: Option<Vec<String>>,
+    app_id: Option<u64>,
+}
+
+/// When and from where a code was last accepted, as stored: unix seconds and the address as text.
+pub(super) type UseRow = [Option<(u64, Option<String>)>; 2];
+
+/// Finds the set that a row names.
+pub(super) type SetOf<'a> = dyn Fn(&SetKey) -> Option<Arc<TagSet>> + Sync + 'a;
+
+pub(super) fn set_key(set: &TagSet) -> SetKey {
+    truncated(&blake3::hash(set.to_string().as_bytes()))
+}
+
+/// The row of a tag set, and its key.
+pub(super) fn set_row(keys: &RowKeys, set: &TagSet) -> (SetKey, Vec<u8>) {
+    let key = set_key(set);
+    (key, keys.seal_row(Table::TagSets, &key, &set.to_string()))
+}
+
+/// Reads a tag set back from its row.
+pub(super) fn read_set(keys: &RowKeys, key: &[u8], row: &[u8]) -> Result<Arc<TagSet>, BadRow> {
+    let text: String = keys.open_row(Table::TagSets, key, row)?;
+    TagSet::parse(&text).map(Arc::new).map_err(|_| BadRow)
+}
+
+/// The set that a record uses.
+pub(super) fn set_of_record(record: &Record) -> Option<&Arc<TagSet>> {
+    match record {
+        Record::Agent(agent) => Some(&agent.permissions),
+        Record::Credential(credential) => Some(&credential.tags),
+        Record::Endpoint(_) => None,
+    }
+}
+
+/// Table and key of a record's row.
+pub(super) fn row_key(key: &RecordKey) -> (Table, Vec<u8>) {
+    match key {
+        RecordKey::Agent(id) => (Table::Agents, id.get().to_be_bytes().to_vec()),
+        RecordKey::Credential(mode, id) => (Table::of_mode(*mode), id.get().to_be_bytes().to_vec()),
+        RecordKey::Endpoint(method, shape) => {
+            (Table::Endpoints, [method.as_str().as_bytes(), b" ", shape.as_bytes()].concat())
+        }
+    }
+}
+
+/// The row of a record, and the set it names.
+pub(super) fn record_row(keys: &RowKeys, record: &Record, revision: Revision) -> (Table, Vec<u8>, Vec<u8>) {
+    let (table, key) = row_key(&record.key());
+    let row = match record {
+        Record::Agent(agent) => keys.seal_row(table, &key, &agent_row(agent, revision)),
+        Record::Endpoint(endpoint) => keys.seal_row(table, &key, &endpoint_row(endpoint, revision)),
+        Record::Credential(credential) => keys.seal_row(table, &key, &credential_row(credential, revision)),
+    };
+    (table, key, row)
+}
+
+fn agent_row(agent: &Agent, revision: Revision) -> AgentRow {
+    AgentRow {
+        revision: revision.0,
+        name: agent.name.as_str().to_string(),
+        permissions: set_key(&agent.permissions),
+        enabled: agent.enabled,
+        removed: agent.removed,
+        attributes: agent.attributes.pairs().iter().map(|(n, v)| (n.to_string(), v.to_string())).collect(),
+    }
+}
+
+fn endpoint_row(endpoint: &Endpoint, revision: Revision) -> EndpointRow {
+    EndpointRow {
+        revision: revision.0,
+        template: endpoint.template.as_str().to_string(),
+        tags: endpoint.tags.iter().map(|tag| tag.as_str().to_string()).collect(),
+        modes: endpoint.modes.bits(),
+        removed: endpoint.removed,
+    }
+}
+
+fn credential_row(credential: &Credential, revision: Revision) -> CredentialRow {
+    let (superuser, agent) = match credential.binding {
+        Binding::Agent(id) => (false, Some(id)),
+        Binding::Superuser { default } => (true, default),
+    };
+    CredentialRow {
+        revision: revision.0,
+        label: credential.label.as_str().to_string(),
+        superuser,
+        agent: agent.map(Id::get),
+        tags: set_key(&credential.tags),
+        hash: *credential.codes.current.as_bytes(),
+        retiring: credential.codes.retiring.map(|code| (*code.hash.as_bytes(), code.until.0)),
+        enabled: credential.enabled,
+        revoked: credential.revoked,
+        not_before: credential.not_before.map(|at| at.0),
+        expires_at: credential.expires_at.map(|at| at.0),
+        allow_ip: credential.allow_ip.as_ref().map(|list| list.blocks().iter().map(ToString::to_string).collect()),
+        app_id: credential.app_id,
+    }
+}
+
+/// Reads a record back from its row.
+pub(super) fn read_record(
+    keys: &RowKeys,
+    table: Table,
+    key: &[u8],
+    row: &[u8],
+    set_of: &SetOf<'_>,
+) -> Result<(Record, Revision), BadRow> {
+    match table {
+        Table::Agents => read_agent(keys.open_row(table, key, row)?, id_of(key)?, set_of),
+        Table::Endpoints => read_endpoint(keys.open_row(table, key, row)?, key),
+        Table::Keys => read_credential(keys.open_row(table, key, row)?, Mode::Key, id_of(key)?, set_of),
+        Table::Tokens => read_credential(keys.open_row(table, key, row)?, Mode::Token, id_of(key)?, set_of),
+        Table::Sessions => read_credential(keys.open_row(table, key, row)?, Mode::Session, id_of(key)?, set_of),
+        Table::TagSets | Table::Uses | Table::Meta => Err(BadRow),
+    }
+}
+
+fn id_of(key: &[u8]) -> Result<Id, BadRow> {
+    let bytes = key.try_into().map_err(|_| BadRow)?;
+    Id::new(u64::from_be_bytes(bytes)).ok_or(BadRow)
+}
+
+fn read_agent(row: AgentRow, id: Id, set_of: &SetOf<'_>) -> Result<(Record, Revision), BadRow> {
+    let agent = Agent {
+        id,
+        name: AgentName::parse(&row.name).map_err(|_| BadRow)?,
+        permissions: set_of(&row.permissions).ok_or(BadRow)?,
+        enabled: row.enabled,
+        removed: row.removed,
+        attributes: Attributes::parse(row.attributes).map_err(|_| BadRow)?,
+    };
+    Ok((Record::Agent(agent), Revision(row.revision)))
+}
+
+fn read_endpoint(row: EndpointRow, key: &[u8]) -> Result<(Record, Revision), BadRow> {
+    let method = key.split(|&b| b == b' ').next().and_then(|m| std::str::from_utf8(m).ok()).ok_or(BadRow)?;
+    let endpoint = Endpoint {
+        method: Method::parse(method).map_err(|_| BadRow)?,
+        template: Template::parse(&row.template).map_err(|_| BadRow)?,
+        tags: row.tags.iter().map(|tag| Tag::parse(tag)).collect::<Result<_, _>>().map_err(|_| BadRow)?,
+        modes: Modes::from_bits(row.modes).ok_or(BadRow)?,
+        removed: row.removed,
+    };
+    Ok((Record::Endpoint(endpoint), Revision(row.revision)))
+}
+
+fn read_credential(row: CredentialRow, mode: Mode, id: Id, set_of: &SetOf<'_>) -> Result<(Record, Revision), BadRow> {
+    let agent = row.agent.map(|id| Id::new(id).ok_or(BadRow)).transpose()?;
+    let allow_ip = row.allow_ip.map(|blocks| AllowList::parse(blocks.iter().map(String::as_str)));
+    let credential = Credential {
+        mode,
+        id,
+        label: Label::parse(&row.label).map_err(|_| BadRow)?,
+        binding: match (row.superuser, agent) {
+            (true, default) => Binding::Superuser { default },
+            (false, Some(agent)) => Binding::Agent(agent),
+            (false, None) => return Err(BadRow),
+        },
+        tags: set_of(&row.tags).ok_or(BadRow)?,
+        codes: Codes {
+            current: CodeHash::from_bytes(row.hash),
+            retiring: row.retiring.map(|(hash, until)| RetiringCode {
+                hash: CodeHash::from_bytes(hash),
+                until: UnixSeconds(until),
+            }),
+        },
+        enabled: row.enabled,
+        revoked: row.revoked,
+        not_before: row.not_before.map(UnixSeconds),
+        expires_at: row.expires_at.map(UnixSeconds),
+        allow_ip: allow_ip.transpose().map_err(|_| BadRow)?,
+        app_id: row.app_id,
+    };
+    Ok((Record::Credential(credential), Revision(row.revision)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn keys() -> RowKeys {
+        RowKeys::new(&Pepper::new(Zeroizing::new([7; 32])))
+    }
+
+    #[test]
+    fn any_flipped_bit_of_a_row_or_its_key_is_noticed() {
+        let keys = keys();
+        let key = 5_u64.to_be_bytes();
+        let row = keys.seal_row(Table::TagSets, &key, &"tickets.*".to_string());
+        assert_eq!(keys.open_row::<String>(Table::TagSets, &key, &row), Ok("tickets.*".to_string()));
+        assert_eq!(keys.open_row::<String>(Table::Uses, &key, &row), Err(BadRow));
+        for bit in 0..row.len() * 8 {
+            let mut flipped = row.clone();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(keys.open_row::<String>(Table::TagSets, &key, &flipped), Err(BadRow), "bit {bit}");
+        }
+        for bit in 0..64 {
+            let mut flipped = key;
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(keys.open_row::<String>(Table::TagSets, &flipped, &row), Err(BadRow), "key bit {bit}");
+        }
+    }
+
+    #[test]
+    fn a_tally_sees_a_row_that_is_missing_or_put_back() {
+        let keys = keys();
+        let key = 1_u64.to_be_bytes();
+        let element = |text: &str| {
+            keys.element(Table::TagSets, &keys.seal_row(Table::TagSets, &key, &text.to_string()))
+        };
+        let mut tally = Tally::default();
+        tally.add(element("old"));
+        let before = tally;
+        tally.remove(element("old"));
+        tally.add(element("new"));
+        assert_eq!(tally.rows, 1);
+        assert!(tally.seal(&keys, Table::TagSets) != before.seal(&keys, Table::TagSets));
+        tally.remove(element("new"));
+        assert!(tally == Tally::default());
+    }
+}
