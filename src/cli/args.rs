@@ -12,15 +12,18 @@ use crate::config::parse_duration;
 /// Ids that can be written are at most this (2^53 - 1), safe in every language.
 const ID_MAX: u64 = (1 << 53) - 1;
 
+/// Under this the options that every command takes are listed.
+const GLOBAL: &str = "Options of every command";
+
 /// A local auth daemon: who is this, and may they call this endpoint?
 #[derive(Parser)]
 #[command(name = "keyward", version, after_help = EXIT_STATUS)]
 pub struct Cli {
     /// Directory of the daemon's sockets [default: /run/keyward]
-    #[arg(long, global = true, env = "KEYWARD_RUNTIME", hide_env_values = true, value_name = "DIR")]
+    #[arg(long, global = true, help_heading = GLOBAL, env = "KEYWARD_RUNTIME", hide_env_values = true, value_name = "DIR")]
     pub runtime: Option<PathBuf>,
     /// Print JSON instead of tables
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = GLOBAL)]
     pub json: bool,
     /// What to do.
     #[command(subcommand)]

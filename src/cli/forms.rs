@@ -409,3 +409,6 @@ impl<'a> StatusForm<'a> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

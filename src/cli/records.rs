@@ -4,7 +4,7 @@ use keyward_proto::admin::{
     AgentRecord, CredentialRecord, EndpointRecord, Explanation, FieldChange, FieldValue, Kind, LastUse, Record, Report,
     Selector, StatusReport,
 };
-use keyward_proto::query::{Mode, Verdict};
+use keyward_proto::query::{Mode, Reason, Verdict};
 
 use super::forms::{kind_name, reason_name};
 use super::tables::{Table, escape, pairs};
@@ -183,7 +183,11 @@ fn value(value: &FieldValue) -> String {
 
 /// A verdict: what it is and its terms.
 pub(super) fn verdict(verdict: &Verdict) -> String {
-    let word = if verdict.is_allowed() { "allowed" } else { "denied" };
+    let word = match Reason::from_number(verdict.reason) {
+        Some(Reason::Ok) => "allowed",
+        Some(Reason::Unavailable) => "no verdict",
+        _ => "denied",
+    };
     let mut rows = vec![(word, format!("{} ({})", reason_name(verdict.reason), verdict.status))];
     if verdict.retry_after > 0 {
         rows.push(("retry after", format!("{} s", verdict.retry_after)));

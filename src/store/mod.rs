@@ -282,12 +282,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreFault::Storage`], [`StoreFault::BadRow`].
-    pub fn page(
-        &self,
-        kind: Kind,
-        after: &[u8],
-        limit: usize,
-    ) -> Result<(Vec<Record>, Option<Vec<u8>>), StoreFault> {
+    pub fn page(&self, kind: Kind, after: &[u8], limit: usize) -> Result<(Vec<Record>, Option<Vec<u8>>), StoreFault> {
         let transaction = self.begin_read()?;
         let table = Table::of_kind(kind);
         let rows = transaction.open_table(table.definition())?;
