@@ -1,4 +1,8 @@
 //! Keyward.
+
+pub mod cli;
+pub mod config;
+pub mod daemon;
 pub mod decide;
 pub mod directory;
 pub mod model;

@@ -1,2 +1,35 @@
-//! Keyward.
-fn main() {}
+//! `keyward`: hands the command line to `cli`, the daemon's commands to `daemon`, and returns the exit status.
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::Parser;
+use keyward::cli::{self, Cli, Exit, Task};
+use keyward::daemon;
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(usage) => return print_usage(&usage),
+    };
+    let done = match cli::run(cli) {
+        Ok(Task::Finished(exit)) => Ok(exit),
+        Ok(Task::Serve(config)) => {
+            daemon::serve(*config).map(|()| Exit::Done).map_err(|e| (e.to_string(), Exit::Fault))
+        }
+        Ok(Task::Quickstart) => daemon::quickstart().map(|()| Exit::Done).map_err(|e| (e.to_string(), Exit::Fault)),
+        Err(error) => Err((error.to_string(), error.exit())),
+    };
+    let exit = done.unwrap_or_else(|(message, exit)| {
+        // Nobody can be told when standard error is closed; the exit status still says it.
+        let _ = writeln!(std::io::stderr(), "keyward: {message}");
+        exit
+    });
+    ExitCode::from(exit.status())
+}
+
+/// Help and version (status 0), or what is wrong with the usage (status 2). A closed pipe is no error.
+fn print_usage(usage: &clap::Error) -> ExitCode {
+    let _ = usage.print();
+    ExitCode::from(if usage.use_stderr() { Exit::Refused.status() } else { Exit::Done.status() })
+}

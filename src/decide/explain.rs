@@ -88,7 +88,8 @@ impl Told {
         now: UnixSeconds,
     ) -> Result<Terms<'d>, Stop> {
         let wanted = self.check(1, super::wanted_agent(asker), wanted_words(asker))?;
-        let judged = self.check(1, super::judge_target(directory, target), "method and path are within bounds".into())?;
+        let judged =
+            self.check(1, super::judge_target(directory, target), "method and path are within bounds".into())?;
         let Judged::Endpoint(found) = judged else {
             return Err(Stop::Deny(Reason::BadRequest));
         };

@@ -146,8 +146,7 @@ fn authenticate<'d>(
     address_allowed(credential, asker)?;
     let agent_id = acting_agent(credential, wanted_agent)?;
     let agent = enabled_agent(directory, agent_id)?;
-    let identity =
-        identity((presented.mode, presented.id), credential, code, agent, (agent_id, wanted_agent));
+    let identity = identity((presented.mode, presented.id), credential, code, agent, (agent_id, wanted_agent));
     Ok(Known { credential, agent, identity })
 }
 

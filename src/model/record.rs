@@ -431,10 +431,7 @@ mod tests {
             Err(TextError::DoubledAttribute("a".to_string()))
         );
         assert!(Attributes::parse((0..32).map(|n| pair(&n.to_string(), ""))).is_ok());
-        assert_eq!(
-            Attributes::parse((0..33).map(|n| pair(&n.to_string(), ""))),
-            Err(TextError::TooManyAttributes(33))
-        );
+        assert_eq!(Attributes::parse((0..33).map(|n| pair(&n.to_string(), ""))), Err(TextError::TooManyAttributes(33)));
         assert!(Attributes::parse([pair("", "1")]).is_err());
         assert!(Attributes::parse([pair("a", &"x".repeat(1025))]).is_err());
     }

@@ -9,7 +9,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use redb::backends::FileBackend;
-use redb::{Builder, Database, DatabaseError, ReadableDatabase as _, ReadableTable as _, StorageError, WriteTransaction};
+use redb::{
+    Builder, Database, DatabaseError, ReadableDatabase as _, ReadableTable as _, StorageError, WriteTransaction,
+};
 
 use super::row::{BadRow, Element, HeadRow, RowKeys, SetKey, Tally, read_record, read_set, set_key, set_of_record};
 use super::{
@@ -193,9 +195,8 @@ impl Store {
         for table in Table::RECORDS {
             tallies[table as usize] = reading.records(table, &sets, &mut used, take)?;
         }
-        tallies[Table::Uses as usize] = reading.check(Table::Uses, &mut |key, row| {
-            self.open_uses(key, row).map(drop).map_err(|_| BadRow)
-        })?;
+        tallies[Table::Uses as usize] =
+            reading.check(Table::Uses, &mut |key, row| self.open_uses(key, row).map(drop).map_err(|_| BadRow))?;
         let unused = sets.into_iter().filter(|(key, _)| !used.contains(key)).map(|(_, set)| set).collect();
         let broken = reading.damage.iter().filter(|d| d.broken).map(|d| d.table).collect();
         let head = Head { row: reading.head_row, tallies, broken };
@@ -308,8 +309,7 @@ fn create(directory: &Path, path: &Path, keys: &RowKeys, pepper: &Pepper) -> Res
     }
     let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&new).map_err(io)?;
     let database = open_file(file, &new)?;
-    write_schema(&database, keys, pepper)
-        .map_err(|fault| io(std::io::Error::other(fault.to_string())))?;
+    write_schema(&database, keys, pepper).map_err(|fault| io(std::io::Error::other(fault.to_string())))?;
     drop(database);
     File::open(&new).and_then(|file| file.sync_all()).map_err(io)?;
     std::fs::rename(&new, path).map_err(io)?;

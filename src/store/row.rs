@@ -377,10 +377,9 @@ fn read_credential(row: CredentialRow, mode: Mode, id: Id, set_of: &SetOf<'_>) -
         tags: set_of(&row.tags).ok_or(BadRow)?,
         codes: Codes {
             current: CodeHash::from_bytes(row.hash),
-            retiring: row.retiring.map(|(hash, until)| RetiringCode {
-                hash: CodeHash::from_bytes(hash),
-                until: UnixSeconds(until),
-            }),
+            retiring: row
+                .retiring
+                .map(|(hash, until)| RetiringCode { hash: CodeHash::from_bytes(hash), until: UnixSeconds(until) }),
         },
         enabled: row.enabled,
         revoked: row.revoked,
@@ -423,9 +422,8 @@ mod tests {
     fn a_tally_sees_a_row_that_is_missing_or_put_back() {
         let keys = keys();
         let key = 1_u64.to_be_bytes();
-        let element = |text: &str| {
-            keys.element(Table::TagSets, &keys.seal_row(Table::TagSets, &key, &text.to_string()))
-        };
+        let element =
+            |text: &str| keys.element(Table::TagSets, &keys.seal_row(Table::TagSets, &key, &text.to_string()));
         let mut tally = Tally::default();
         tally.add(element("old"));
         let before = tally;

@@ -1,0 +1,147 @@
+//! The command line: parses, asks the daemon over its sockets, prints.
+//!
+//! What is typed is sent as it is; the daemon judges it. Only `tags test`, `config check`, `completions` and `man` work
+//! alone. `serve` and `quickstart` are parsed here and carried out by `main`, which knows the daemon.
+
+use std::path::PathBuf;
+
+use keyward_proto::admin::{self, AdminReply, AdminRequest};
+use keyward_proto::client::{AdminClient, ApplyOutcome, ClientError, QueryClient};
+
+use crate::config::{Config, ConfigError, DEFAULT_RUNTIME_DIR};
+
+mod apply_file;
+mod apply_forms;
+mod args;
+mod ask;
+mod change;
+mod error;
+mod forms;
+mod input;
+mod output;
+mod pages;
+mod records;
+mod tables;
+mod times;
+
+pub use args::Cli;
+pub use error::{CliError, Exit};
+
+use apply_file::ApplyFile;
+use args::{Apply, Command, ConfigCommand, Serve, TagsCommand};
+use output::{print, print_json};
+
+/// The admin socket's name in the runtime directory.
+const ADMIN_SOCKET: &str = "admin.sock";
+/// The query socket's name there.
+const QUERY_SOCKET: &str = "query.sock";
+
+/// What `main` is to do.
+pub enum Task {
+    /// Run the daemon.
+    Serve(Box<Config>),
+    /// Run one on a temporary directory.
+    Quickstart,
+    /// The command is carried out.
+    Finished(Exit),
+}
+
+/// Carries out a command, or says which of the daemon's it is.
+///
+/// # Errors
+/// Why it was not carried out; [`CliError::exit`] is the exit status.
+pub fn run(cli: Cli) -> Result<Task, CliError> {
+    let runtime = cli.runtime.clone().unwrap_or_else(|| PathBuf::from(DEFAULT_RUNTIME_DIR));
+    let context = Context { runtime, json: cli.json };
+    let exit = match cli.command {
+        Command::Serve(args) => return serve_config(args, cli.runtime).map(|config| Task::Serve(Box::new(config))),
+        Command::Quickstart => return Ok(Task::Quickstart),
+        Command::Agent(command) => change::agent(&context, command)?,
+        Command::Key(command) => change::key(&context, command)?,
+        Command::Token(command) => change::token(&context, command)?,
+        Command::Session(command) => change::session(&context, command)?,
+        Command::Endpoint(command) => change::endpoint(&context, command)?,
+        Command::Tags(TagsCommand::Test(args)) => ask::tags_test(&context, &args)?,
+        Command::Check(args) => ask::check(&context, &args)?,
+        Command::Explain(args) => ask::explain(&context, args)?,
+        Command::Apply(args) => apply(&context, &args)?,
+        Command::Status => status(&context)?,
+        Command::Config(ConfigCommand::Check { config }) => pages::config_check(&context, config.as_deref())?,
+        Command::Completions { shell } => pages::completions(shell)?,
+        Command::Man { directory } => pages::manual(&directory)?,
+    };
+    Ok(Task::Finished(exit))
+}
+
+/// Flags go before the file.
+fn serve_config(args: Serve, runtime: Option<PathBuf>) -> Result<Config, CliError> {
+    let mut config = Config::load(args.config.as_deref()).map_err(refused_config)?;
+    if let Some(data) = args.data {
+        config.data = data;
+    }
+    if let Some(runtime) = runtime {
+        config.runtime = runtime;
+    }
+    Ok(config)
+}
+
+fn refused_config(error: ConfigError) -> CliError {
+    CliError::Input(error.to_string())
+}
+
+/// Where the daemon is, and how to print.
+struct Context {
+    runtime: PathBuf,
+    json: bool,
+}
+
+impl Context {
+    fn admin(&self) -> Result<AdminClient, ClientError> {
+        AdminClient::connect(&self.runtime.join(ADMIN_SOCKET))
+    }
+
+    fn query(&self) -> Result<QueryClient, ClientError> {
+        QueryClient::connect(&self.runtime.join(QUERY_SOCKET))
+    }
+
+    /// One request on a connection of its own.
+    fn call(&self, request: &AdminRequest) -> Result<AdminReply, CliError> {
+        reply(self.admin()?.call(request)?)
+    }
+}
+
+/// A refusal is an error here.
+fn reply(reply: AdminReply) -> Result<AdminReply, CliError> {
+    if let AdminReply::Refused(refused) = reply { Err(CliError::Refused(refused)) } else { Ok(reply) }
+}
+
+fn apply(context: &Context, args: &Apply) -> Result<Exit, CliError> {
+    let file = ApplyFile::read(&args.file)
+        .map_err(|e| CliError::Input(format!("file refused: {}: {e}", args.file.display())))?;
+    let sections = file.sections();
+    let mut client = context.admin()?;
+    let parts = client.upload(file.into_patches())?;
+    let commit = admin::Apply { parts, sections, prune: args.prune, dry_run: args.dry_run };
+    let report = match client.apply(&commit)? {
+        ApplyOutcome::Report(report) => report,
+        ApplyOutcome::Refused(refused) => return Err(CliError::Refused(refused)),
+    };
+    if context.json {
+        print_json(&forms::ReportForm::new(&report))?;
+    } else {
+        print(&records::report(&report))?;
+    }
+    Ok(Exit::Done)
+}
+
+fn status(context: &Context) -> Result<Exit, CliError> {
+    let AdminReply::Status(report) = context.call(&AdminRequest::Status)? else {
+        return Err(CliError::OtherReply);
+    };
+    if context.json {
+        print_json(&forms::StatusForm::new(&report))?;
+    } else {
+        print(&records::status(&report))?;
+    }
+    Ok(Exit::Done)
+}

@@ -1,0 +1,438 @@
+//! The configuration file: TOML, every field optional, unknown fields refused.
+
+use std::fmt;
+use std::io;
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
+
+/// Read when it exists and no other file was named.
+pub const DEFAULT_CONFIG_FILE: &str = "/etc/keyward/keyward.toml";
+/// Where systemd's `StateDirectory=keyward` puts it.
+pub const DEFAULT_DATA_DIR: &str = "/var/lib/keyward";
+/// Where systemd's `RuntimeDirectory=keyward` puts it.
+pub const DEFAULT_RUNTIME_DIR: &str = "/run/keyward";
+/// The group of web workers that may ask; made by the package's sysusers file.
+pub const DEFAULT_GROUP: &str = "keyward";
+/// Starts, stops, alarms and changes; no line a question.
+pub const DEFAULT_LOG: &str = "info";
+
+/// A busy host's workers with room to spare; idle, these cost well under 200 MiB.
+pub const DEFAULT_CONNECTIONS: usize = 16_384;
+/// A million connections need some 10 GiB; nobody means more.
+pub const CONNECTIONS_RANGE: RangeInclusive<usize> = 1..=1_000_000;
+/// Left out, one user may hold three quarters of the connections, so that a runaway worker can't lock out the others.
+const PER_UID_QUARTERS: usize = 3;
+/// Left out, `connections_per_uid` for [`DEFAULT_CONNECTIONS`].
+pub const DEFAULT_CONNECTIONS_PER_UID: usize = DEFAULT_CONNECTIONS / 4 * PER_UID_QUARTERS;
+
+/// A local peer sends a frame in microseconds; one that needs longer is stuck, or holds memory on purpose.
+pub const DEFAULT_FRAME_DEADLINE: Duration = Duration::from_secs(10);
+/// Long enough for any pool of kept connections, short enough that forgotten ones go.
+pub const DEFAULT_IDLE_TIMEOUT: Duration = Duration::from_secs(600);
+/// Open connections may finish for so long at a stop; well under systemd's 90 s.
+pub const DEFAULT_STOP_DEADLINE: Duration = Duration::from_secs(10);
+/// Under a second honest peers are cut off on a busy host; over a day a deadline is none.
+pub const DEADLINE_RANGE: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(86_400);
+
+/// One worker a core is best; far more than any host has cores is a slip.
+pub const WORKERS_MAX: usize = 1_024;
+/// A configuration is a page of text; a larger file is something else.
+pub const CONFIG_FILE_BYTES_MAX: u64 = 1024 * 1024;
+/// `N` of a duration: years of days, and no product overflows.
+const DURATION_NUMBER_MAX: u64 = 1_000_000_000;
+
+/// What the daemon is told by its file and its flags.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Holds `keyward.redb` and, without a systemd credential, `pepper`.
+    pub data: PathBuf,
+    /// Holds the sockets.
+    pub runtime: PathBuf,
+    /// Group of `query.sock` and `http.sock`.
+    pub group: String,
+    /// Worker threads; 0 is one a core.
+    #[serde(deserialize_with = "workers")]
+    pub workers: usize,
+    /// What is logged, as a `tracing` filter. The environment's `KEYWARD_LOG` goes before it.
+    pub log: String,
+    /// Who else may use `admin.sock`.
+    pub admin: Admin,
+    /// Bounds on what peers can hold.
+    pub limits: Limits,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            data: PathBuf::from(DEFAULT_DATA_DIR),
+            runtime: PathBuf::from(DEFAULT_RUNTIME_DIR),
+            group: DEFAULT_GROUP.to_owned(),
+            workers: 0,
+            log: DEFAULT_LOG.to_owned(),
+            admin: Admin::default(),
+            limits: Limits::default(),
+        }
+    }
+}
+
+/// Who may use `admin.sock` besides root and the daemon's own user.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Admin {
+    /// Users by id.
+    pub uids: Vec<u32>,
+    /// Groups by id.
+    pub gids: Vec<u32>,
+    /// Set: the socket is 0660 with this group. Not set: 0600.
+    pub group: Option<String>,
+}
+
+/// Bounds on what peers can hold.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "LimitsForm")]
+pub struct Limits {
+    /// Open connections on the query socket.
+    pub connections: usize,
+    /// Of these, by one user.
+    pub connections_per_uid: usize,
+    /// From a frame's first byte to its last.
+    pub frame_deadline: Duration,
+    /// A connection that sends nothing for so long is closed.
+    pub idle_timeout: Duration,
+    /// At a stop, from the signal to the closing of what is still open.
+    pub stop_deadline: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: DEFAULT_CONNECTIONS,
+            connections_per_uid: DEFAULT_CONNECTIONS_PER_UID,
+            frame_deadline: DEFAULT_FRAME_DEADLINE,
+            idle_timeout: DEFAULT_IDLE_TIMEOUT,
+            stop_deadline: DEFAULT_STOP_DEADLINE,
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LimitsForm {
+    #[serde(default, deserialize_with = "connections")]
+    connections: Option<usize>,
+    #[serde(default, deserialize_with = "connections")]
+    connections_per_uid: Option<usize>,
+    #[serde(default, deserialize_with = "deadline")]
+    frame_deadline: Option<Duration>,
+    #[serde(default, deserialize_with = "deadline")]
+    idle_timeout: Option<Duration>,
+    #[serde(default, deserialize_with = "deadline")]
+    stop_deadline: Option<Duration>,
+}
+
+impl TryFrom<LimitsForm> for Limits {
+    type Error = String;
+
+    fn try_from(form: LimitsForm) -> Result<Self, String> {
+        let connections = form.connections.unwrap_or(DEFAULT_CONNECTIONS);
+        let share = (connections * PER_UID_QUARTERS / 4).max(1);
+        let connections_per_uid = form.connections_per_uid.unwrap_or(share);
+        if connections_per_uid > connections {
+            return Err(format!(
+                "connections_per_uid ({connections_per_uid}) is over connections ({connections}); one user can't have \
+                 more than all have"
+            ));
+        }
+        Ok(Self {
+            connections,
+            connections_per_uid,
+            frame_deadline: form.frame_deadline.unwrap_or(DEFAULT_FRAME_DEADLINE),
+            idle_timeout: form.idle_timeout.unwrap_or(DEFAULT_IDLE_TIMEOUT),
+            stop_deadline: form.stop_deadline.unwrap_or(DEFAULT_STOP_DEADLINE),
+        })
+    }
+}
+
+fn workers<'de, D: Deserializer<'de>>(deserializer: D) -> Result<usize, D::Error> {
+    let number = usize::deserialize(deserializer)?;
+    if number > WORKERS_MAX {
+        return Err(D::Error::custom(format!(
+            "{number} workers are too many; write 0 for one a core, or up to {WORKERS_MAX}"
+        )));
+    }
+    Ok(number)
+}
+
+fn connections<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<usize>, D::Error> {
+    let number = usize::deserialize(deserializer)?;
+    if !CONNECTIONS_RANGE.contains(&number) {
+        let (min, max) = (CONNECTIONS_RANGE.start(), CONNECTIONS_RANGE.end());
+        return Err(D::Error::custom(format!("{number} connections are out of range; write {min} to {max}")));
+    }
+    Ok(Some(number))
+}
+
+fn deadline<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    let duration = parse_duration(&text).map_err(D::Error::custom)?;
+    if !DEADLINE_RANGE.contains(&duration) {
+        return Err(D::Error::custom(format!("`{text}` is out of range; write 1s to 1d")));
+    }
+    Ok(Some(duration))
+}
+
+impl Config {
+    /// Reads `path`; without one [`DEFAULT_CONFIG_FILE`] where it exists, else nothing but defaults.
+    ///
+    /// # Errors
+    /// The file can't be read, or a line of it is refused.
+    pub fn load(path: Option<&Path>) -> Result<Self, ConfigError> {
+        let file = path.unwrap_or(Path::new(DEFAULT_CONFIG_FILE));
+        match read(file) {
+            Ok(text) => Self::parse(&text).map_err(|refusal| ConfigError::Refused { file: file.to_owned(), refusal }),
+            Err(e) if path.is_none() && e.kind() == io::ErrorKind::NotFound => Ok(Self::default()),
+            Err(cause) => Err(ConfigError::Unreadable { file: file.to_owned(), cause }),
+        }
+    }
+
+    /// Reads the text of a configuration file.
+    ///
+    /// # Errors
+    /// The first line that is refused.
+    pub fn parse(text: &str) -> Result<Self, Refusal> {
+        toml::from_str(text).map_err(|e| Refusal::new(text, &e))
+    }
+}
+
+fn read(file: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    let bounded = &mut io::Read::take(std::fs::File::open(file)?, CONFIG_FILE_BYTES_MAX + 1);
+    io::Read::read_to_string(bounded, &mut text)?;
+    if text.len() as u64 > CONFIG_FILE_BYTES_MAX {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, "the file is over 1 MiB"));
+    }
+    Ok(text)
+}
+
+/// Where a configuration is refused, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// From 1.
+    pub line: usize,
+    /// The line, which names the key; a configuration holds no secret.
+    pub text: String,
+    /// In words.
+    pub why: String,
+}
+
+impl Refusal {
+    fn new(text: &str, error: &toml::de::Error) -> Self {
+        let start = error.span().map_or(0, |span| span.start.min(text.len()));
+        let line = text.as_bytes()[..start].iter().filter(|b| **b == b'\n').count();
+        let quoted = text.lines().nth(line).unwrap_or_default().trim();
+        Self { line: line + 1, text: quoted.to_owned(), why: error.message().replace('\n', "; ") }
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "line {}: `{}`: {}", self.line, self.text, self.why)
+    }
+}
+
+/// Why there is no configuration.
+#[derive(Debug)]
+pub enum ConfigError {
+    /// The file can't be read.
+    Unreadable {
+        /// Which file.
+        file: PathBuf,
+        /// The system's reason.
+        cause: io::Error,
+    },
+    /// The file says something that is not understood.
+    Refused {
+        /// Which file.
+        file: PathBuf,
+        /// Which line, and why.
+        refusal: Refusal,
+    },
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unreadable { file, cause } => {
+                write!(f, "configuration not read: {}: {cause}; name a readable file with --config", file.display())
+            }
+            Self::Refused { file, refusal } => {
+                write!(f, "configuration refused: {}: {refusal}; correct the line", file.display())
+            }
+        }
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+/// Not a duration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DurationError(String);
+
+impl fmt::Display for DurationError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "`{}` is no duration; write a whole number and s, m, h or d, like 30d", self.0)
+    }
+}
+
+impl std::error::Error for DurationError {}
+
+/// Reads `N(s|m|h|d)`, like `10s` or `30d`.
+///
+/// # Errors
+/// `text` is anything else, or beyond a billion of its unit.
+pub fn parse_duration(text: &str) -> Result<Duration, DurationError> {
+    let refused = || DurationError(text.to_owned());
+    let (number, seconds) = [("s", 1), ("m", 60), ("h", 3600), ("d", 86_400)]
+        .into_iter()
+        .find_map(|(unit, seconds)| Some((text.strip_suffix(unit)?, seconds)))
+        .ok_or_else(refused)?;
+    if !number.bytes().all(|b| b.is_ascii_digit()) {
+        return Err(refused());
+    }
+    let number: u64 = number.parse().map_err(|_| refused())?;
+    if number > DURATION_NUMBER_MAX {
+        return Err(refused());
+    }
+    Ok(Duration::from_secs(number * seconds))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_example_file_says_the_defaults() {
+        let example = include_str!("../examples/keyward.toml");
+        assert_eq!(Config::parse(example), Ok(Config::default()));
+        for key in ["data", "runtime", "group", "workers", "log", "uids", "gids", "connections", "connections_per_uid"]
+        {
+            assert!(example.contains(&format!("\n{key} = ")), "{key} is shown");
+        }
+        for key in ["frame_deadline", "idle_timeout", "stop_deadline", "[admin]", "[limits]", "# group = "] {
+            assert!(example.contains(&format!("\n{key}")), "{key} is shown");
+        }
+    }
+
+    #[test]
+    fn an_empty_file_says_the_defaults() {
+        assert_eq!(Config::parse(""), Ok(Config::default()));
+        assert_eq!(Config::parse("[admin]\n[limits]\n"), Ok(Config::default()));
+        assert_eq!(Config::default().limits.connections_per_uid, 12_288);
+    }
+
+    #[test]
+    fn every_field_is_read() {
+        let text = "data='/d'\nruntime='/r'\ngroup='web'\nworkers=3\nlog='debug'\n\
+                    [admin]\nuids=[1000]\ngids=[5,6]\ngroup='ops'\n\
+                    [limits]\nconnections=100\nconnections_per_uid=7\nframe_deadline='1s'\nidle_timeout='2m'\nstop_deadline='1h'";
+        let read = Config::parse(text).unwrap();
+        let wanted = Config {
+            data: "/d".into(),
+            runtime: "/r".into(),
+            group: "web".into(),
+            workers: 3,
+            log: "debug".into(),
+            admin: Admin { uids: vec![1000], gids: vec![5, 6], group: Some("ops".into()) },
+            limits: Limits {
+                connections: 100,
+                connections_per_uid: 7,
+                frame_deadline: Duration::from_secs(1),
+                idle_timeout: Duration::from_secs(120),
+                stop_deadline: Duration::from_secs(3600),
+            },
+        };
+        assert_eq!(read, wanted);
+    }
+
+    #[test]
+    fn one_users_share_follows_the_connections_when_it_is_left_out() {
+        for (connections, share) in [(1, 1), (2, 1), (100, 75), (1_000_000, 750_000)] {
+            let read = Config::parse(&format!("[limits]\nconnections = {connections}")).unwrap();
+            assert_eq!(read.limits.connections_per_uid, share);
+        }
+    }
+
+    #[test]
+    fn what_is_refused_names_its_line_and_why() {
+        for (text, line, quoted, why) in [
+            ("colour = 1", 1, "colour = 1", "unknown field `colour`"),
+            (
+                "data = '/d'\n\n[limits]\n  conections = 5 # slip\n",
+                4,
+                "conections = 5 # slip",
+                "unknown field `conections`",
+            ),
+            ("workers = 'two'", 1, "workers = 'two'", "invalid type: string \"two\", expected usize"),
+            ("workers = -1", 1, "workers = -1", "invalid value: integer `-1`, expected usize"),
+            ("workers = 2000", 1, "workers = 2000", "2000 workers are too many"),
+            ("data = 1", 1, "data = 1", "invalid type: integer `1`"),
+            ("log = 'info'\nlog = 'debug'", 2, "log = 'debug'", "duplicate key"),
+            ("[limits]\nconnections = 0", 2, "connections = 0", "0 connections are out of range; write 1 to 1000000"),
+            ("[limits]\nconnections = 1000001", 2, "connections = 1000001", "out of range"),
+            (
+                "[limits]\nconnections_per_uid = 20000",
+                1,
+                "[limits]",
+                "connections_per_uid (20000) is over connections (16384)",
+            ),
+            ("[limits]\nframe_deadline = 10", 2, "frame_deadline = 10", "invalid type: integer `10`"),
+            ("[limits]\nframe_deadline = '0s'", 2, "frame_deadline = '0s'", "out of range"),
+            ("[limits]\nidle_timeout = '2d'", 2, "idle_timeout = '2d'", "out of range"),
+            ("[limits]\nstop_deadline = '10'", 2, "stop_deadline = '10'", "`10` is no duration"),
+            ("[admin]\nuids = [-1]", 2, "uids = [-1]", "expected u32"),
+            ("[admin]\nuids = ['root']", 2, "uids = ['root']", "expected u32"),
+            ("data = ", 1, "data =", "string values must be quoted"),
+        ] {
+            let refusal = Config::parse(text).unwrap_err();
+            assert_eq!((refusal.line, refusal.text.as_str()), (line, quoted), "{text}: {refusal}");
+            assert!(refusal.why.contains(why), "{text}: {refusal}");
+        }
+    }
+
+    #[test]
+    fn a_named_file_that_is_not_there_is_an_error() {
+        let error = Config::load(Some(Path::new("/nonexistent/keyward.toml"))).unwrap_err().to_string();
+        assert!(error.contains("/nonexistent/keyward.toml") && error.contains("--config"), "{error}");
+    }
+
+    #[test]
+    fn durations_are_a_number_and_a_unit() {
+        for (text, seconds) in [("0s", 0), ("90s", 90), ("5m", 300), ("24h", 86_400), ("30d", 2_592_000), ("007s", 7)] {
+            assert_eq!(parse_duration(text), Ok(Duration::from_secs(seconds)), "{text}");
+        }
+        for text in [
+            "",
+            "s",
+            "10",
+            "10 s",
+            " 10s",
+            "-1s",
+            "+1s",
+            "1.5h",
+            "1h30m",
+            "10S",
+            "1w",
+            "1_0s",
+            "1000000001s",
+            "99999999999999999999d",
+        ] {
+            assert!(parse_duration(text).is_err(), "{text}");
+        }
+    }
+}
