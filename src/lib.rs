@@ -8,5 +8,6 @@ pub mod directory;
 pub mod model;
 pub mod registry;
 pub mod route;
+pub mod serve;
 pub mod store;
 pub mod tags;

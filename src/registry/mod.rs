@@ -24,7 +24,7 @@ use crate::decide::{Asker, Explanation, Session, Target};
 use crate::directory::{Compiler, Directory};
 use crate::model::{Kind, Mode, Pepper, Record, RecordName, Revision, UnixSeconds, Verdict};
 use crate::store::{Head, Store};
-pub use crate::store::{LastUse, LastUses, Listed, OpenError, Page, StoreFault};
+pub use crate::store::{DATABASE_FILE, LastUse, LastUses, Listed, OpenError, Page, StoreFault};
 use clock::Clock;
 use uses::UseBook;
 use writer::{Job, Writer};

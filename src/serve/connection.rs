@@ -207,6 +207,12 @@ impl Connection {
         frame::put_error(&mut self.output, self.error_type, request_id, error);
     }
 
+    /// The last frame of a connection that a stop ends: whoever connected is to come again.
+    pub(super) async fn say_stopping(&mut self) {
+        self.refuse(0, &FrameError::new(ErrorCode::Stopping, "the daemon is stopping; connect again"));
+        let _ = self.flush().await;
+    }
+
     /// Writes the replies that gathered.
     ///
     /// # Errors

@@ -41,6 +41,7 @@ pub(super) async fn serve(
             }
         }
         if matches!(filled, Filled::Last) {
+            connection.say_stopping().await;
             return;
         }
     }

@@ -1,0 +1,228 @@
+//! From a configuration to a daemon that serves: directories, locks, pepper, database, sockets, signals.
+
+mod files;
+mod pepper;
+mod process;
+mod quickstart;
+
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use nix::unistd::Group;
+pub use quickstart::quickstart;
+use tokio::runtime::Runtime;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use crate::config::Config;
+use crate::registry::{OpenError, Registry};
+use crate::serve::listen::{Access, BindError, bind};
+use crate::serve::{ADMIN_CONNECTIONS_MAX, Admins, ConnectionLimits, Deadlines, Doors, Rules};
+use files::{DirectoryError, DirectoryLock};
+use pepper::PepperError;
+
+/// The query socket's name in the runtime directory.
+pub const QUERY_SOCKET: &str = "query.sock";
+/// The admin socket's name in the runtime directory.
+pub const ADMIN_SOCKET: &str = "admin.sock";
+/// The environment's filter for the log goes before the configuration's.
+const LOG_VARIABLE: &str = "KEYWARD_LOG";
+/// Descriptors that are no client's: listeners, database, log, runtime.
+const DESCRIPTORS_RESERVED: usize = 64;
+
+/// Why the daemon does not run. Each says what failed, why, and what to do.
+#[derive(Debug)]
+pub enum StartError {
+    /// A directory can't be used.
+    Directory(DirectoryError),
+    /// The pepper can't be used.
+    Pepper(PepperError),
+    /// The database can't be used.
+    Database(OpenError),
+    /// A socket can't be made.
+    Socket(BindError),
+    /// `admin.group` names no group.
+    UnknownGroup(String),
+    /// The log filter is none.
+    LogFilter(String),
+    /// The system refused something else.
+    System(&'static str, io::Error),
+    /// The tour of `quickstart` did not come to its end.
+    Tour(String),
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Directory(error) => error.fmt(f),
+            Self::Pepper(error) => error.fmt(f),
+            Self::Database(error) => error.fmt(f),
+            Self::Socket(error) => error.fmt(f),
+            Self::UnknownGroup(name) => write!(
+                f,
+                "admin.group names {name:?}: there is no such group on this host; make it (groupadd --system {name}) \
+                 or leave admin.group out"
+            ),
+            Self::LogFilter(why) => write!(f, "the log filter can't be read: {why}; give a level such as info or debug"),
+            Self::System(what, error) => write!(f, "cannot {what}: {error}"),
+            Self::Tour(why) => write!(f, "the tour stopped: {why}"),
+        }
+    }
+}
+
+impl std::error::Error for StartError {}
+
+/// Serves until SIGTERM or SIGINT, then stops in order.
+///
+/// # Errors
+/// See [`StartError`].
+pub fn serve(config: Config) -> Result<(), StartError> {
+    Daemon::prepare(config)?.run(|_| Ok(()))
+}
+
+/// A daemon whose sockets are bound.
+struct Daemon {
+    runtime: Runtime,
+    registry: Registry,
+    doors: Doors,
+    rules: Rules,
+    sockets: [PathBuf; 2],
+    _locks: [DirectoryLock; 2],
+}
+
+impl Daemon {
+    fn prepare(config: Config) -> Result<Self, StartError> {
+        start_log(&config.log)?;
+        let ids_are_mapped = process::ids_are_mapped();
+        process::harden().map_err(|error| StartError::System("protect the process's memory", error))?;
+        let connections = affordable_connections(&config);
+        files::data_directory(&config.data).map_err(StartError::Directory)?;
+        files::runtime_directory(&config.runtime).map_err(StartError::Directory)?;
+        let locks = [
+            DirectoryLock::take(&config.data).map_err(StartError::Directory)?,
+            DirectoryLock::take(&config.runtime).map_err(StartError::Directory)?,
+        ];
+        let pepper = pepper::load_or_make(&config.data).map_err(StartError::Pepper)?;
+        let registry = Registry::open(&config.data, pepper, Box::new(|_| {})).map_err(StartError::Database)?;
+        let runtime = runtime(config.workers)?;
+        let sockets = [config.runtime.join(QUERY_SOCKET), config.runtime.join(ADMIN_SOCKET)];
+        let doors = {
+            // Tokio registers listeners with the runtime they are made in.
+            let _inside = runtime.enter();
+            Doors {
+                query: bind(&sockets[0], query_access(&config.group)).map_err(StartError::Socket)?,
+                admin: bind(&sockets[1], admin_access(config.admin.group.as_deref())?).map_err(StartError::Socket)?,
+            }
+        };
+        if ids_are_mapped {
+            tracing::warn!("user ids are mapped (/proc/self/uid_map): the admin socket will refuse everybody");
+        }
+        let rules = Rules {
+            connections,
+            deadlines: Deadlines { frame: config.limits.frame_deadline, idle: config.limits.idle_timeout },
+            admins: Admins { uids: config.admin.uids, gids: config.admin.gids, ids_are_mapped },
+            stop_deadline: config.limits.stop_deadline,
+        };
+        Ok(Self { runtime, registry, doors, rules, sockets, _locks: locks })
+    }
+
+    /// Serves until a signal comes; `beside` runs on a thread of its own meanwhile.
+    fn run(
+        self,
+        beside: impl FnOnce(CancellationToken) -> Result<(), String> + Send + 'static,
+    ) -> Result<(), StartError> {
+        let Self { runtime, registry, doors, rules, sockets, _locks } = self;
+        let stop = CancellationToken::new();
+        let registry = Arc::new(registry);
+        let outcome = runtime.block_on(async {
+            stop_on_signals(&stop).map_err(|error| StartError::System("listen for signals", error))?;
+            tracing::info!(
+                version = env!("CARGO_PKG_VERSION"),
+                query = %sockets[0].display(),
+                admin = %sockets[1].display(),
+                "ready"
+            );
+            let beside = tokio::task::spawn_blocking({
+                let stop = stop.clone();
+                move || beside(stop)
+            });
+            let served = crate::serve::serve(Arc::clone(&registry), doors, rules, stop.clone()).await;
+            served.map_err(|error| StartError::System("accept connections", error))?;
+            match beside.await {
+                Ok(outcome) => outcome.map_err(StartError::Tour),
+                Err(_) => Err(StartError::Tour("it ended with a panic".to_string())),
+            }
+        });
+        for socket in &sockets {
+            // Left behind it is stale, and the next start clears it.
+            let _ = std::fs::remove_file(socket);
+        }
+        runtime.shutdown_background();
+        // The writer stores the last uses and ends.
+        drop(registry);
+        tracing::info!("stopped");
+        outcome
+    }
+}
+
+fn start_log(filter: &str) -> Result<(), StartError> {
+    let filter = std::env::var(LOG_VARIABLE).unwrap_or_else(|_| filter.to_string());
+    let filter = tracing_subscriber::EnvFilter::try_new(filter).map_err(|e| StartError::LogFilter(e.to_string()))?;
+    let subscriber = tracing_subscriber::fmt().with_writer(io::stderr).with_env_filter(filter).with_ansi(false);
+    subscriber.try_init().map_err(|error| StartError::System("start the log", io::Error::other(error)))
+}
+
+fn runtime(workers: usize) -> Result<Runtime, StartError> {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    if workers > 0 {
+        builder.worker_threads(workers);
+    }
+    builder.enable_all().thread_name("keyward").build().map_err(|e| StartError::System("start threads", e))
+}
+
+/// The configured connections, or as many as the system's limit on descriptors leaves.
+fn affordable_connections(config: &Config) -> ConnectionLimits {
+    let reserved = DESCRIPTORS_RESERVED + ADMIN_CONNECTIONS_MAX;
+    let wanted = config.limits.connections;
+    let descriptors = process::raise_descriptor_limit(wanted + reserved);
+    let total = wanted.min(descriptors.saturating_sub(reserved).max(1));
+    if total < wanted {
+        tracing::warn!(wanted, total, "fewer connections than configured: raise the limit on open files (LimitNOFILE=)");
+    }
+    ConnectionLimits { total, per_uid: config.limits.connections_per_uid.min(total) }
+}
+
+/// The group's, or nobody's but the owner's where the host has no such group.
+fn query_access(group: &str) -> Access {
+    match Group::from_name(group) {
+        Ok(Some(group)) => Access::Group(group.gid.as_raw()),
+        Ok(None) | Err(_) => {
+            tracing::warn!(group, "there is no such group: the query socket is open to the daemon's user only");
+            Access::Owner
+        }
+    }
+}
+
+fn admin_access(group: Option<&str>) -> Result<Access, StartError> {
+    let Some(name) = group else {
+        return Ok(Access::Owner);
+    };
+    match Group::from_name(name) {
+        Ok(Some(group)) => Ok(Access::Group(group.gid.as_raw())),
+        Ok(None) | Err(_) => Err(StartError::UnknownGroup(name.to_string())),
+    }
+}
+
+fn stop_on_signals(stop: &CancellationToken) -> io::Result<()> {
+    for kind in [SignalKind::terminate(), SignalKind::interrupt()] {
+        let (mut signals, stop) = (signal(kind)?, stop.clone());
+        tokio::spawn(async move {
+            signals.recv().await;
+            tracing::info!("stopping: finishing what was received");
+            stop.cancel();
+        });
+    }
+    Ok(())
+}

@@ -1,0 +1,314 @@
+//! `admin.sock`: every change and listing. One request at a time, in order; whoever connects was judged at accept.
+
+use std::sync::Arc;
+
+use keyward_proto::admin::{
+    AdminReply, AdminRequest, Apply as WireApply, Done, Explain, Explanation, Kind as WireKind, List,
+    PAGE_RECORDS_MAX, Page, Patch, RefusalKind, Refused, Report, Secret, Selector, StatusReport, UPLOAD_BYTES_MAX,
+    Upload,
+};
+use keyward_proto::frame::{ADMIN_ERROR, ADMIN_FRAME_BYTES_MAX};
+use tokio::net::UnixStream;
+use tokio_util::sync::CancellationToken;
+use zeroize::Zeroizing;
+
+use super::connection::{Connection, Filled};
+use super::{Serving, convert};
+use crate::decide::Asker;
+use crate::model::{Code, Record};
+use crate::registry::{Apply, Listed, Order, Outcome, Refusal, Registry, StoreFault};
+
+/// Serves one connection until it is over.
+pub(super) async fn serve(stream: UnixStream, serving: Arc<Serving>, stop: CancellationToken) {
+    let mut connection =
+        Connection::new(stream, (ADMIN_FRAME_BYTES_MAX, ADMIN_ERROR), serving.deadlines, stop);
+    let mut session = Session { serving, upload: None };
+    loop {
+        let filled = connection.fill().await;
+        if matches!(filled, Filled::Over) {
+            return;
+        }
+        loop {
+            let (request_id, request, used) = match connection.next_frame() {
+                Ok(Some((frame, used))) => (frame.header.request_id, AdminRequest::decode(&frame), used),
+                Ok(None) => break,
+                Err(()) => {
+                    let _ = connection.flush().await;
+                    return;
+                }
+            };
+            connection.consume(used);
+            match request {
+                Ok(request) => session.answer(request, request_id, used, connection.output()).await,
+                Err(error) => connection.refuse(request_id, &error),
+            }
+            if connection.flush().await.is_err() {
+                return;
+            }
+        }
+        if matches!(filled, Filled::Last) {
+            connection.say_stopping().await;
+            return;
+        }
+    }
+}
+
+/// What a connection has uploaded and not yet applied. It goes with the connection.
+struct Uploaded {
+    parts: u32,
+    frame_bytes: usize,
+    patches: Vec<Patch>,
+}
+
+struct Session {
+    serving: Arc<Serving>,
+    upload: Option<Uploaded>,
+}
+
+impl Session {
+    async fn answer(&mut self, request: AdminRequest, request_id: u32, frame_bytes: usize, out: &mut Vec<u8>) {
+        let reply = match request {
+            AdminRequest::Add(patch) => self.change(patch, Order::Add).await,
+            AdminRequest::Set(patch) => self.change(patch, Order::Set).await,
+            AdminRequest::Remove(selector) => self.remove(&selector).await,
+            AdminRequest::Show(selector) => self.show(&selector).await,
+            AdminRequest::List(list) => self.list(list).await,
+            AdminRequest::Explain(explain) => Ok(self.explain(&explain)),
+            AdminRequest::Status => Ok(AdminReply::Status(self.status())),
+            AdminRequest::Upload(upload) => self.upload(upload, frame_bytes),
+            AdminRequest::Apply(apply) => match self.apply(apply).await {
+                Ok(report) => return put_report(report, request_id, out),
+                Err(refused) => Err(refused),
+            },
+        };
+        reply.unwrap_or_else(AdminReply::Refused).put(out, request_id);
+    }
+
+    async fn change(&self, patch: Patch, order: fn(crate::model::Edit) -> Order) -> Result<AdminReply, Refused> {
+        let edit = convert::edit(patch).map_err(invalid)?;
+        let outcome = self.serving.registry.order(order(edit)).await.map_err(|refusal| refused(refusal, &[]))?;
+        self.done(outcome).await
+    }
+
+    async fn remove(&self, selector: &Selector) -> Result<AdminReply, Refused> {
+        let name = convert::record_name(selector).map_err(invalid)?;
+        let order = Order::Remove(name);
+        let outcome = self.serving.registry.order(order).await.map_err(|refusal| refused(refusal, &[]))?;
+        self.done(outcome).await
+    }
+
+    /// The reply to a change: the record as it stands, read again for what is stored aside of it.
+    async fn done(&self, outcome: Outcome) -> Result<AdminReply, Refused> {
+        let Some(record) = outcome.record else {
+            return Ok(AdminReply::Done(Done { record: None, credential: None }));
+        };
+        let credential = outcome.new_code.as_ref().map(|code| written_credential(&record, code));
+        let name = record.name();
+        // The change stands, whether or not the disk can be read now.
+        let listed = match self.blocking(move |registry| registry.show(&name)).await {
+            Ok(Some(listed)) => listed,
+            Ok(None) | Err(_) => Listed { record, uses: [None, None] },
+        };
+        let record = Some(convert::record(&listed, self.serving.registry.view().now()));
+        Ok(AdminReply::Done(Done { record, credential: credential.flatten() }))
+    }
+
+    async fn show(&self, selector: &Selector) -> Result<AdminReply, Refused> {
+        let name = convert::record_name(selector).map_err(invalid)?;
+        let words = name.to_string();
+        let found = self.blocking(move |registry| registry.show(&name)).await?;
+        let listed = found.filter(is_shown).ok_or_else(|| invalid(format!("there is no {words}")))?;
+        let record = Some(convert::record(&listed, self.serving.registry.view().now()));
+        Ok(AdminReply::Done(Done { record, credential: None }))
+    }
+
+    async fn list(&self, list: List) -> Result<AdminReply, Refused> {
+        let kind = convert::kind(list.kind);
+        let page = self.blocking(move |registry| registry.page(kind, &list.after, PAGE_RECORDS_MAX)).await?;
+        let now = self.serving.registry.view().now();
+        let shown = page.records.iter().filter(|listed| is_shown(listed));
+        let records = shown.map(|listed| convert::record(listed, now)).collect();
+        Ok(AdminReply::Page(Page { records, next: page.next }))
+    }
+
+    fn explain(&self, explain: &Explain) -> AdminReply {
+        let view = self.serving.registry.view();
+        let asker =
+            Asker { credential: None, agent: explain.agent.as_deref(), address: explain.address.as_deref() };
+        let credential = (convert::mode(explain.mode), explain.id);
+        let explained = view.explain(credential, &asker, (&explain.method, &explain.path));
+        let verdict = convert::owned_verdict(&explained.verdict);
+        let steps = explained.steps.into_iter().map(convert::step).collect();
+        AdminReply::Explanation(Explanation { steps, verdict })
+    }
+
+    fn upload(&mut self, part: Upload, frame_bytes: usize) -> Result<AdminReply, Refused> {
+        if part.number == 0 {
+            self.upload = Some(Uploaded { parts: 0, frame_bytes: 0, patches: Vec::new() });
+        }
+        let Some(mut upload) = self.upload.take().filter(|upload| upload.parts == part.number) else {
+            return Err(invalid(format!(
+                "part {} of the upload is out of order: parts are numbered 0, 1, 2, …; begin again with part 0",
+                part.number
+            )));
+        };
+        upload.frame_bytes += frame_bytes;
+        if upload.frame_bytes > UPLOAD_BYTES_MAX {
+            return Err(invalid(format!(
+                "the upload is over {UPLOAD_BYTES_MAX} bytes: nothing of it was kept; apply it in several files"
+            )));
+        }
+        upload.parts += 1;
+        upload.patches.extend(part.patches);
+        self.upload = Some(upload);
+        Ok(AdminReply::Received(part.number))
+    }
+
+    async fn apply(&mut self, apply: WireApply) -> Result<Report, Refused> {
+        let upload = self.upload.take();
+        let patches = match upload {
+            Some(upload) if upload.parts == apply.parts => upload.patches,
+            None if apply.parts == 0 => Vec::new(),
+            found => {
+                let found = found.map_or(0, |upload| upload.parts);
+                let announced = apply.parts;
+                return Err(invalid(format!(
+                    "{announced} parts are to be applied, {found} were received: nothing was changed; upload again"
+                )));
+            }
+        };
+        let places = places(&patches);
+        let edits = patches.into_iter().enumerate().map(|(index, patch)| {
+            convert::edit(patch).map_err(|message| Refused {
+                kind: RefusalKind::Invalid,
+                place: places.get(index).copied(),
+                message,
+            })
+        });
+        let order = Order::Apply(Apply {
+            edits: edits.collect::<Result<_, _>>()?,
+            sections: apply.sections.into_iter().map(convert::kind).collect(),
+            prune: apply.prune,
+            dry_run: apply.dry_run,
+        });
+        let outcome = self.serving.registry.order(order).await.map_err(|refusal| refused(refusal, &places))?;
+        Ok(Report {
+            added: outcome.added.iter().map(convert::selector).collect(),
+            changed: outcome.changed.into_iter().map(convert::field_change).collect(),
+            removed: outcome.removed.iter().map(convert::selector).collect(),
+            dry_run: apply.dry_run,
+            more: false,
+        })
+    }
+
+    fn status(&self) -> StatusReport {
+        let summary = self.serving.registry.summary();
+        StatusReport {
+            version: env!("CARGO_PKG_VERSION").to_string(),
+            pid: std::process::id(),
+            started_at: self.serving.started_at.0,
+            now: summary.now.0,
+            clock_behind: summary.clock_behind,
+            database: self.serving.registry.database_path().display().to_string(),
+            revision: summary.revision.0,
+            agents: summary.agents,
+            endpoints: summary.counts.endpoints,
+            keys: summary.counts.keys,
+            tokens: summary.counts.tokens,
+            sessions: summary.counts.sessions,
+            tag_sets: summary.counts.tag_sets,
+            query_connections: self.serving.query_gate.open() as u64,
+            admin_connections: self.serving.admin_gate.open() as u64,
+            questions: summary.questions,
+            writable: summary.writable,
+            alarms: summary.alarms,
+        }
+    }
+
+    /// Runs what waits for the disk aside of the threads that answer questions.
+    async fn blocking<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&Registry) -> Result<T, StoreFault> + Send + 'static,
+    ) -> Result<T, Refused> {
+        let registry = Arc::clone(&self.serving.registry);
+        let outcome = tokio::task::spawn_blocking(move || read(&registry)).await;
+        outcome
+            .map_err(|_| unavailable("reading the database ended with a panic".to_string()))?
+            .map_err(|fault| unavailable(fault.to_string()))
+    }
+}
+
+/// Removed agents and endpoints are not shown; revoked credentials are.
+fn is_shown(listed: &Listed) -> bool {
+    match &listed.record {
+        Record::Agent(_) | Record::Endpoint(_) => !listed.record.is_ended(),
+        Record::Credential(_) => true,
+    }
+}
+
+/// `key 12:CODE`, to be shown once.
+fn written_credential(record: &Record, code: &Code) -> Option<Secret> {
+    let Record::Credential(credential) = record else {
+        return None;
+    };
+    let mut text = Zeroizing::new(format!("{} {}:", credential.mode, credential.id).into_bytes());
+    text.reserve_exact(code.expose().len());
+    text.extend_from_slice(code.expose());
+    Some(Secret::new(std::mem::take(&mut *text)))
+}
+
+/// The section of each patch and its index in that section.
+fn places(patches: &[Patch]) -> Vec<(WireKind, u64)> {
+    let mut counts = [0; WireKind::ALL.len()];
+    let place = |patch: &Patch| {
+        let kind = match patch {
+            Patch::Agent(_) => WireKind::Agent,
+            Patch::Endpoint(_) => WireKind::Endpoint,
+            Patch::Credential(patch) => WireKind::from(patch.mode),
+        };
+        let count = &mut counts[kind as usize];
+        *count += 1;
+        (kind, *count - 1)
+    };
+    patches.iter().map(place).collect()
+}
+
+const fn invalid(message: String) -> Refused {
+    Refused { kind: RefusalKind::Invalid, place: None, message }
+}
+
+const fn unavailable(message: String) -> Refused {
+    Refused { kind: RefusalKind::Unavailable, place: None, message }
+}
+
+fn refused(refusal: Refusal, places: &[(WireKind, u64)]) -> Refused {
+    match refusal {
+        Refusal::Invalid { index, message } => {
+            let place = index.and_then(|index| places.get(index).copied());
+            Refused { kind: RefusalKind::Invalid, place, message }
+        }
+        Refusal::Unavailable(message) => unavailable(message),
+    }
+}
+
+/// A long report goes in several frames with the same request id.
+fn put_report(mut report: Report, request_id: u32, out: &mut Vec<u8>) {
+    loop {
+        let mut room = PAGE_RECORDS_MAX;
+        let added = take_front(&mut report.added, &mut room);
+        let changed = take_front(&mut report.changed, &mut room);
+        let removed = take_front(&mut report.removed, &mut room);
+        let more = !(report.added.is_empty() && report.changed.is_empty() && report.removed.is_empty());
+        let part = Report { added, changed, removed, dry_run: report.dry_run, more };
+        AdminReply::Report(part).put(out, request_id);
+        if !more {
+            return;
+        }
+    }
+}
+
+fn take_front<T>(items: &mut Vec<T>, room: &mut usize) -> Vec<T> {
+    let rest = items.split_off(items.len().min(*room));
+    *room -= items.len();
+    std::mem::replace(items, rest)
+}
