@@ -3,12 +3,11 @@
 use std::io::Write;
 use std::process::ExitCode;
 
-use clap::Parser;
-use keyward::cli::{self, Cli, Exit, Task};
+use keyward::cli::{self, Exit, Task};
 use keyward::daemon;
 
 fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let cli = match cli::parse(std::env::args_os()) {
         Ok(cli) => cli,
         Err(usage) => return print_usage(&usage),
     };

@@ -77,17 +77,9 @@ pub(super) fn key(context: &Context, command: KeyCommand) -> Result<Exit, CliErr
 }
 
 fn key_set(args: KeySet) -> Result<CredentialPatch, CliError> {
-    let becomes_bound = args.options.agent.is_some();
     let empty = CredentialPatch::new(Mode::Key, Some(args.id));
-    let mut patch = with_options(CredentialPatch { label: args.label, ..empty.clone() }, args.options)?;
-    if patch == empty {
-        return Err(nothing_to_change());
-    }
-    if becomes_bound {
-        // Only superuser keys have one; a superuser key that becomes bound must lose it.
-        patch.default_agent = Some(None);
-    }
-    Ok(patch)
+    let patch = with_options(CredentialPatch { label: args.label, ..empty.clone() }, args.options)?;
+    if patch == empty { Err(nothing_to_change()) } else { Ok(patch) }
 }
 
 fn with_options(patch: CredentialPatch, options: KeyOptions) -> Result<CredentialPatch, CliError> {

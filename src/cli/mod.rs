@@ -3,8 +3,11 @@
 //! What is typed is sent as it is; the daemon judges it. Only `tags test`, `config check`, `completions` and `man` work
 //! alone. `serve` and `quickstart` are parsed here and carried out by `main`, which knows the daemon.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
+use clap::Parser;
+use clap::error::{ContextKind, ContextValue};
 use keyward_proto::admin::{self, AdminReply, AdminRequest};
 use keyward_proto::client::{AdminClient, ApplyOutcome, ClientError, QueryClient};
 
@@ -44,6 +47,29 @@ pub enum Task {
     Quickstart,
     /// The command is carried out.
     Finished(Exit),
+}
+
+/// Reads the command line.
+///
+/// # Errors
+/// Wrong usage, or help and version, which clap returns as errors too. None shows a word that holds a credential.
+pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> {
+    Cli::try_parse_from(words).map_err(|mut error| {
+        for place in [ContextKind::InvalidArg, ContextKind::InvalidSubcommand, ContextKind::InvalidValue] {
+            if matches!(error.get(place), Some(ContextValue::String(word)) if may_hold_credential(word)) {
+                error.insert(place, ContextValue::String("(hidden: it may be a credential)".to_owned()));
+            }
+        }
+        error
+    })
+}
+
+/// `key 2:…`, also in the wrong place: nothing else that is typed has a scheme, a blank and a colon.
+fn may_hold_credential(word: &str) -> bool {
+    let word = word.to_ascii_lowercase();
+    ["key ", "token ", "session "]
+        .iter()
+        .any(|scheme| word.find(scheme).is_some_and(|start| word[start..].contains(':')))
 }
 
 /// Carries out a command, or says which of the daemon's it is.

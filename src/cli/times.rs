@@ -15,17 +15,17 @@ const FORMS: &str = "unix seconds, RFC 3339 with an offset (2030-01-31T09:00:00Z
 /// Reads unix seconds, RFC 3339 with offset, or `+DURATION` from `now`.
 ///
 /// # Errors
-/// In words, what is wrong with `text`.
+/// In words; the text itself is left to the caller, who shows it or not.
 pub(super) fn parse_time(text: &str, now: u64) -> Result<u64, String> {
     let seconds = if let Some(duration) = text.strip_prefix('+') {
-        let ahead = parse_duration(duration).map_err(|e| format!("`{text}` is no time: {e}"))?;
+        let ahead = parse_duration(duration).map_err(|e| e.to_string())?;
         now.checked_add(ahead.as_secs())
     } else if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
         text.parse().ok()
     } else {
-        Some(parse_rfc3339(text).ok_or_else(|| format!("`{text}` is no time; write {FORMS}"))?)
+        Some(parse_rfc3339(text).ok_or_else(|| format!("not a time; write {FORMS}"))?)
     };
-    seconds.filter(|s| *s <= UNIX_SECONDS_MAX).ok_or_else(|| format!("`{text}` is too far ahead"))
+    seconds.filter(|s| *s <= UNIX_SECONDS_MAX).ok_or_else(|| "too far ahead; write an earlier time".to_owned())
 }
 
 /// `2030-01-31T09:00:00+01:00` or with `Z`. A fraction of a second is cut off; a leap second, a time before 1970 and

@@ -107,3 +107,22 @@ fn global_options_are_accepted_behind_a_set_that_begins_with_a_hyphen() {
         assert_eq!(test.tags, ["a.b", "c"]);
     }
 }
+
+#[test]
+fn wrong_usage_never_repeats_a_credential() {
+    const CODE: &str = "YWK2PGCS8CNW62SR8TBTBKWMY";
+    let credential = format!("Key 2:{CODE}");
+    let glued = format!("--credentials={credential}");
+    for words in [
+        &["keyward", "check", "GET", "/a", &credential][..],
+        &["keyward", "check", &credential],
+        &["keyward", "check", "--credentials", &credential],
+        &["keyward", "check", &glued],
+        &["keyward", &credential],
+        &["keyward", "key", "show", &credential],
+        &["keyward", "key", "set", "4", "--expires", &credential],
+    ] {
+        let error = crate::cli::parse(words.iter().map(OsString::from)).err().map(|e| e.to_string());
+        assert!(!error.expect("it is wrong usage").contains(CODE), "{words:?}");
+    }
+}
