@@ -65,7 +65,9 @@ impl fmt::Display for StartError {
                 "admin.group names {name:?}: there is no such group on this host; make it (groupadd --system {name}) \
                  or leave admin.group out"
             ),
-            Self::LogFilter(why) => write!(f, "the log filter can't be read: {why}; give a level such as info or debug"),
+            Self::LogFilter(why) => {
+                write!(f, "the log filter can't be read: {why}; give a level such as info or debug")
+            }
             Self::System(what, error) => write!(f, "cannot {what}: {error}"),
             Self::Tour(why) => write!(f, "the tour stopped: {why}"),
         }
@@ -189,7 +191,11 @@ fn affordable_connections(config: &Config) -> ConnectionLimits {
     let descriptors = process::raise_descriptor_limit(wanted + reserved);
     let total = wanted.min(descriptors.saturating_sub(reserved).max(1));
     if total < wanted {
-        tracing::warn!(wanted, total, "fewer connections than configured: raise the limit on open files (LimitNOFILE=)");
+        tracing::warn!(
+            wanted,
+            total,
+            "fewer connections than configured: raise the limit on open files (LimitNOFILE=)"
+        );
     }
     ConnectionLimits { total, per_uid: config.limits.connections_per_uid.min(total) }
 }

@@ -101,14 +101,7 @@ fn ask(
     query.check(asker, target).map_err(|error| error.to_string())
 }
 
-fn shown(
-    credential: &str,
-    agent: Option<&str>,
-    method: &str,
-    path: &str,
-    verdict: &Verdict,
-    note: &str,
-) -> String {
+fn shown(credential: &str, agent: Option<&str>, method: &str, path: &str, verdict: &Verdict, note: &str) -> String {
     let reason = Reason::from_number(verdict.reason).map_or("unknown", Reason::name);
     let who = match &verdict.identity {
         Some(identity) => format!(" as agent {} ({})", identity.agent_id, identity.agent_name),
@@ -153,10 +146,7 @@ fn world() -> Vec<Patch> {
             modes: None,
         })
     };
-    let mut patches = vec![
-        agent(1, "Admin", "*"),
-        agent(4, "Matthew", "tickets.*, me.*, -*.delete"),
-    ];
+    let mut patches = vec![agent(1, "Admin", "*"), agent(4, "Matthew", "tickets.*, me.*, -*.delete")];
     patches.extend(ENDPOINTS.iter().map(endpoint));
     patches.push(Patch::Credential(CredentialPatch {
         label: Some("superuser, as in the API docs".to_string()),

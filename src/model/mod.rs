@@ -25,6 +25,8 @@ pub use record::{
 pub use secret::{Code, CodeHash, Pepper, PresentedCode, PresentedCredential};
 pub use verdict::{AgentTerms, CodeSlot, Identity, Reason, Route, Terms, Verdict};
 
+pub use crate::route::{Method, Template};
+
 /// The largest id that can be written: 2^53 − 1 is safe in every language (section 2.2).
 pub const ID_MAX: u64 = (1 << 53) - 1;
 

@@ -20,11 +20,12 @@ use tokio::sync::oneshot;
 
 pub use plan::{Apply, FieldChange, FieldValue, Order, Outcome, Refusal};
 
-use crate::decide::{Asker, Explanation, Session, Target};
+use crate::decide::Session;
+pub use crate::decide::{Asker, BATCH_TARGETS_MAX, Explanation, Step, StepResult, Target};
 use crate::directory::{Compiler, Directory};
 use crate::model::{Kind, Mode, Pepper, Record, RecordName, Revision, UnixSeconds, Verdict};
-use crate::store::{Head, Store};
 pub use crate::store::{DATABASE_FILE, LastUse, LastUses, Listed, OpenError, Page, StoreFault};
+use crate::store::{Head, Store};
 use clock::Clock;
 use uses::UseBook;
 use writer::{Job, Writer};
@@ -279,12 +280,7 @@ impl View<'_> {
     }
 
     /// Answers the targets of a batch from this one state, in order.
-    pub fn check_all<'v>(
-        &'v self,
-        asker: &Asker<'_>,
-        targets: &[Target<'_>],
-        mut each: impl FnMut(Verdict<'v>),
-    ) {
+    pub fn check_all<'v>(&'v self, asker: &Asker<'_>, targets: &[Target<'_>], mut each: impl FnMut(Verdict<'v>)) {
         let mut session = Session::new(&self.published.directory, asker, self.now);
         let mut first_use = None;
         for target in targets {

@@ -3,9 +3,8 @@
 use std::sync::Arc;
 
 use keyward_proto::admin::{
-    AdminReply, AdminRequest, Apply as WireApply, Done, Explain, Explanation, Kind as WireKind, List,
-    PAGE_RECORDS_MAX, Page, Patch, RefusalKind, Refused, Report, Secret, Selector, StatusReport, UPLOAD_BYTES_MAX,
-    Upload,
+    AdminReply, AdminRequest, Apply as WireApply, Done, Explain, Explanation, Kind as WireKind, List, PAGE_RECORDS_MAX,
+    Page, Patch, RefusalKind, Refused, Report, Secret, Selector, StatusReport, UPLOAD_BYTES_MAX, Upload,
 };
 use keyward_proto::frame::{ADMIN_ERROR, ADMIN_FRAME_BYTES_MAX};
 use tokio::net::UnixStream;
@@ -14,14 +13,12 @@ use zeroize::Zeroizing;
 
 use super::connection::{Connection, Filled};
 use super::{Serving, convert};
-use crate::decide::Asker;
 use crate::model::{Code, Record};
-use crate::registry::{Apply, Listed, Order, Outcome, Refusal, Registry, StoreFault};
+use crate::registry::{Apply, Asker, Listed, Order, Outcome, Refusal, Registry, StoreFault};
 
 /// Serves one connection until it is over.
 pub(super) async fn serve(stream: UnixStream, serving: Arc<Serving>, stop: CancellationToken) {
-    let mut connection =
-        Connection::new(stream, (ADMIN_FRAME_BYTES_MAX, ADMIN_ERROR), serving.deadlines, stop);
+    let mut connection = Connection::new(stream, (ADMIN_FRAME_BYTES_MAX, ADMIN_ERROR), serving.deadlines, stop);
     let mut session = Session { serving, upload: None };
     loop {
         let filled = connection.fill().await;
@@ -133,8 +130,7 @@ impl Session {
 
     fn explain(&self, explain: &Explain) -> AdminReply {
         let view = self.serving.registry.view();
-        let asker =
-            Asker { credential: None, agent: explain.agent.as_deref(), address: explain.address.as_deref() };
+        let asker = Asker { credential: None, agent: explain.agent.as_deref(), address: explain.address.as_deref() };
         let credential = (convert::mode(explain.mode), explain.id);
         let explained = view.explain(credential, &asker, (&explain.method, &explain.path));
         let verdict = convert::owned_verdict(&explained.verdict);

@@ -6,14 +6,12 @@ use keyward_proto::query::{
     Reason as WireReason, Route as OwnedRoute, RouteRef, TargetVerdict, Verdict as OwnedVerdict, VerdictRef,
 };
 
-use crate::decide::{Asker, Step, StepResult};
 use crate::model::record::{AgentName, Attributes, Label};
 use crate::model::{
     Agent, AgentEdit, AllowList, Binding, Code, CodeSlot, Credential, CredentialEdit, Edit, Endpoint, EndpointEdit, Id,
-    Identity, Kind, Mode, Modes, Reason, Record, RecordName, Route, UnixSeconds, Verdict,
+    Identity, Kind, Method, Mode, Modes, Reason, Record, RecordName, Route, Template, UnixSeconds, Verdict,
 };
-use crate::registry::{FieldChange, FieldValue, LastUse, LastUses, Listed};
-use crate::route::{Method, Template};
+use crate::registry::{Asker, FieldChange, FieldValue, LastUse, LastUses, Listed, Step, StepResult};
 use crate::tags::{TAGS_MAX, Tag, TagSet};
 
 // ---- questions and verdicts ----
@@ -273,9 +271,7 @@ pub(super) fn record(listed: &Listed, now: UnixSeconds) -> wire::Record {
     match &listed.record {
         Record::Agent(agent) => wire::Record::Agent(agent_record(agent)),
         Record::Endpoint(endpoint) => wire::Record::Endpoint(endpoint_record(endpoint)),
-        Record::Credential(credential) => {
-            wire::Record::Credential(credential_record(credential, &listed.uses, now))
-        }
+        Record::Credential(credential) => wire::Record::Credential(credential_record(credential, &listed.uses, now)),
     }
 }
 

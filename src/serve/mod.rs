@@ -173,12 +173,7 @@ pub struct Rules {
 ///
 /// # Errors
 /// When accepting fails for good.
-pub async fn serve(
-    registry: Arc<Registry>,
-    doors: Doors,
-    rules: Rules,
-    stop: CancellationToken,
-) -> io::Result<()> {
+pub async fn serve(registry: Arc<Registry>, doors: Doors, rules: Rules, stop: CancellationToken) -> io::Result<()> {
     let admin_limits = ConnectionLimits { total: ADMIN_CONNECTIONS_MAX, per_uid: ADMIN_CONNECTIONS_MAX };
     let serving = Arc::new(Serving {
         started_at: registry.view().now(),
@@ -275,13 +270,7 @@ impl AcceptError {
 }
 
 /// Judges the peer and hands the connection to its door, or says why not and closes.
-fn admit(
-    door: Door,
-    stream: UnixStream,
-    serving: &Arc<Serving>,
-    tasks: &TaskTracker,
-    stop: &CancellationToken,
-) {
+fn admit(door: Door, stream: UnixStream, serving: &Arc<Serving>, tasks: &TaskTracker, stop: &CancellationToken) {
     let place = match judge_peer(door, &stream, serving) {
         Ok(place) => place,
         Err(error) => {

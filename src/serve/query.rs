@@ -11,17 +11,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::connection::{Connection, Deadlines, Filled};
 use super::convert;
-use crate::decide::{BATCH_TARGETS_MAX, Target};
 use crate::model::Verdict;
-use crate::registry::{Registry, View};
+use crate::registry::{BATCH_TARGETS_MAX, Registry, Target, View};
 
 /// Serves one connection until it is over.
-pub(super) async fn serve(
-    stream: UnixStream,
-    registry: Arc<Registry>,
-    deadlines: Deadlines,
-    stop: CancellationToken,
-) {
+pub(super) async fn serve(stream: UnixStream, registry: Arc<Registry>, deadlines: Deadlines, stop: CancellationToken) {
     let mut connection = Connection::new(stream, (QUERY_FRAME_BYTES_MAX, QUERY_ERROR), deadlines, stop);
     loop {
         let filled = connection.fill().await;

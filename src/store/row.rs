@@ -18,10 +18,9 @@ use zeroize::Zeroizing;
 use super::Table;
 use crate::model::record::{AgentName, Attributes, Label};
 use crate::model::{
-    Agent, AllowList, Binding, CodeHash, Codes, Credential, Endpoint, Id, Mode, Modes, Pepper, Record, RecordKey,
-    RetiringCode, Revision, UnixSeconds,
+    Agent, AllowList, Binding, CodeHash, Codes, Credential, Endpoint, Id, Method, Mode, Modes, Pepper, Record,
+    RecordKey, RetiringCode, Revision, Template, UnixSeconds,
 };
-use crate::route::{Method, Template};
 use crate::tags::{Tag, TagSet};
 
 /// The version of every row's body that this build writes and reads.

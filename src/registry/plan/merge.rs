@@ -19,7 +19,8 @@ pub(super) fn agent(old: Option<&Agent>, edit: AgentEdit, id: Id) -> Result<Agen
     Ok(Agent {
         id,
         name: name.ok_or("a new agent needs a name")?,
-        permissions: permissions.ok_or("a new agent needs permissions; there is no default ('*' for an administrator)")?,
+        permissions: permissions
+            .ok_or("a new agent needs permissions; there is no default ('*' for an administrator)")?,
         enabled: edit.enabled.unwrap_or_else(|| old.is_none_or(|old| old.enabled)),
         removed: false,
         attributes: edit.attributes.unwrap_or_else(|| old.map_or_else(Attributes::default, |o| o.attributes.clone())),

@@ -435,9 +435,7 @@ impl Planner<'_, '_> {
 fn edit_key(edit: &Edit) -> Option<RecordKey> {
     match edit {
         Edit::Agent(edit) => edit.id.map(RecordKey::Agent),
-        Edit::Endpoint(edit) => {
-            Some(RecordKey::Endpoint(edit.method.clone(), edit.template.shape().to_string()))
-        }
+        Edit::Endpoint(edit) => Some(RecordKey::Endpoint(edit.method.clone(), edit.template.shape().to_string())),
         Edit::Credential(edit) => edit.id.map(|id| RecordKey::Credential(edit.mode, id)),
     }
 }
