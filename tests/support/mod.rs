@@ -1,0 +1,195 @@
+//! Starts the real binary on directories of its own and talks to it.
+#![allow(dead_code, reason = "every test file uses its own part of this")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that can't go on fails")]
+
+use std::fs::File;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use keyward_proto::client::{AdminClient, QueryClient};
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// The binary under test.
+pub const KEYWARD: &str = env!("CARGO_BIN_EXE_keyward");
+/// A daemon that is not ready, or not gone, after so long never will be.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Directories of one daemon; removed when dropped.
+pub struct Home {
+    directory: TempDir,
+}
+
+impl Home {
+    pub fn new() -> Self {
+        Self { directory: TempDir::with_prefix("kw").unwrap() }
+    }
+
+    pub fn path(&self) -> &Path {
+        self.directory.path()
+    }
+
+    pub fn data(&self) -> PathBuf {
+        self.path().join("data")
+    }
+
+    pub fn runtime(&self) -> PathBuf {
+        self.path().join("run")
+    }
+
+    pub fn database(&self) -> PathBuf {
+        self.data().join("keyward.redb")
+    }
+
+    pub fn log(&self) -> PathBuf {
+        self.path().join("log")
+    }
+
+    pub fn log_text(&self) -> String {
+        String::from_utf8_lossy(&std::fs::read(self.log()).unwrap_or_default()).into_owned()
+    }
+
+    /// `keyward serve` on these directories, not started yet; its log is appended to [`Home::log`].
+    pub fn serve_command(&self) -> Command {
+        let log = File::options().create(true).append(true).open(self.log()).unwrap();
+        let mut command = Command::new(KEYWARD);
+        command.args(["serve", "--data"]).arg(self.data()).arg("--runtime").arg(self.runtime());
+        command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
+        command
+    }
+
+    /// Writes a configuration file and returns its path.
+    pub fn config(&self, text: &str) -> PathBuf {
+        let path = self.path().join("keyward.toml");
+        std::fs::write(&path, text).unwrap();
+        path
+    }
+
+    pub fn start(&self) -> Daemon<'_> {
+        self.start_with(|_| {})
+    }
+
+    /// Starts the daemon with what `adjust` adds to its command and waits until it answers.
+    pub fn start_with(&self, adjust: impl FnOnce(&mut Command)) -> Daemon<'_> {
+        let mut command = self.serve_command();
+        adjust(&mut command);
+        let mut daemon = Daemon { home: self, child: command.spawn().unwrap() };
+        daemon.wait_ready();
+        daemon
+    }
+
+    /// Runs `keyward serve`, which is expected to refuse, to its end.
+    pub fn refused_start(&self) -> Output {
+        let mut command = self.serve_command();
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        wait_output(command.spawn().unwrap())
+    }
+
+    pub fn query(&self) -> QueryClient {
+        QueryClient::connect(&self.runtime().join("query.sock")).unwrap()
+    }
+
+    pub fn admin(&self) -> AdminClient {
+        AdminClient::connect(&self.runtime().join("admin.sock")).unwrap()
+    }
+
+    /// Runs a command of the CLI against this daemon.
+    pub fn run(&self, args: &[&str]) -> Output {
+        self.run_with_stdin(args, b"")
+    }
+
+    pub fn run_with_stdin(&self, args: &[&str], stdin: &[u8]) -> Output {
+        let mut child = Command::new(KEYWARD)
+            .args(args)
+            .env("KEYWARD_RUNTIME", self.runtime())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        // A command that doesn't read its input may be gone already.
+        let _ = child.stdin.take().unwrap().write_all(stdin);
+        wait_output(child)
+    }
+
+    /// Runs a command with `--json` that must succeed, and parses what it prints.
+    pub fn json(&self, args: &[&str]) -> Value {
+        let output = self.run(&[&["--json"], args].concat());
+        assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+        serde_json::from_slice(&output.stdout).unwrap()
+    }
+
+    /// Applies a file in the JSON form; it must be accepted.
+    pub fn apply(&self, file: &Value) -> Value {
+        let path = self.path().join("apply.json");
+        std::fs::write(&path, file.to_string()).unwrap();
+        self.json(&["apply", path.to_str().unwrap()])
+    }
+}
+
+fn wait_output(child: Child) -> Output {
+    child.wait_with_output().unwrap()
+}
+
+/// A running daemon; killed when dropped.
+pub struct Daemon<'h> {
+    pub home: &'h Home,
+    pub child: Child,
+}
+
+impl Daemon<'_> {
+    pub fn pid(&self) -> i32 {
+        i32::try_from(self.child.id()).unwrap()
+    }
+
+    fn wait_ready(&mut self) {
+        let socket = self.home.runtime().join("admin.sock");
+        wait_until("the daemon answers", || {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                panic!("the daemon ended with {status}:\n{}", self.home.log_text());
+            }
+            std::os::unix::net::UnixStream::connect(&socket).is_ok()
+        });
+    }
+
+    pub fn signal(&self, signal: nix::sys::signal::Signal) {
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(self.pid()), signal).unwrap();
+    }
+
+    /// Stops it in order and waits; it must end well.
+    pub fn stop(mut self) {
+        self.signal(nix::sys::signal::Signal::SIGTERM);
+        let status = self.child.wait().unwrap();
+        assert!(status.success(), "{status}: {}", self.home.log_text());
+    }
+
+    /// `kill -9`, as a crash.
+    pub fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+impl Drop for Daemon<'_> {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Waits for a condition, and fails with its name when it does not come true.
+pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !condition() {
+        assert!(Instant::now() < deadline, "waited in vain until {what}");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// A file of `tests/conformance/`.
+pub fn conformance(name: &str) -> Value {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/conformance").join(name);
+    serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
+}
