@@ -69,10 +69,10 @@ fn tour(runtime: &Path, out: &mut impl Write) -> Result<(), String> {
         say(&shown(credential, *agent, method, path, &verdict, note))?;
     }
     say("\nRevoking key 3, then the same question again:\n")?;
-    match admin.call(&AdminRequest::Remove(Selector::Credential(Mode::Key, 3))).map_err(|e| words(&e))? {
-        AdminReply::Done(_) => {}
-        _ => return Err("the key was not revoked".to_string()),
-    }
+    let revoke = AdminRequest::Remove(Selector::Credential(Mode::Key, 3));
+    let AdminReply::Done(_) = admin.call(&revoke).map_err(|e| words(&e))? else {
+        return Err("the key was not revoked".to_string());
+    };
     let verdict = ask(&mut query, MATTHEWS_KEY, None, "GET", "/api/v2/tickets")?;
     say(&shown(MATTHEWS_KEY, None, "GET", "/api/v2/tickets", &verdict, "revoked means revoked"))?;
     let commands = commands(runtime);

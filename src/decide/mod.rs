@@ -84,6 +84,7 @@ struct Known<'d> {
 }
 
 /// A target with its form judged: step 1 passed.
+#[expect(clippy::large_enum_variant, reason = "it lives on the stack; a question allocates nothing")]
 enum Judged<'d, 'a> {
     Nobody,
     Endpoint(Result<&'d HotEndpoint, Reason>),

@@ -91,7 +91,6 @@ impl CredentialEdit {
 
 /// One record's edit.
 #[derive(Clone)]
-#[expect(clippy::large_enum_variant, reason = "nearly all edits of a large file are credentials")]
 pub enum Edit {
     /// An agent's.
     Agent(AgentEdit),

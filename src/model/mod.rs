@@ -106,10 +106,16 @@ impl Mode {
         Self::ALL.into_iter().find(|mode| scheme.eq_ignore_ascii_case(mode.name().as_bytes()))
     }
 
-    /// Its place in tables of the three, and its byte in a hash.
+    /// Its place in tables of the three.
     #[must_use]
     pub const fn index(self) -> usize {
-        self as usize
+        self.number() as usize
+    }
+
+    /// Its byte in hashes and row keys.
+    #[must_use]
+    pub const fn number(self) -> u8 {
+        self as u8
     }
 }
 

@@ -242,7 +242,6 @@ pub struct Endpoint {
 
 /// One record.
 #[derive(Clone, PartialEq, Eq)]
-#[expect(clippy::large_enum_variant, reason = "nearly all records of a large change are credentials")]
 pub enum Record {
     /// An agent.
     Agent(Agent),

@@ -33,7 +33,7 @@ impl Pepper {
     pub fn hash(&self, mode: Mode, id: u64, code: PresentedCode<'_>) -> CodeHash {
         const PREFIX_BYTES: usize = 1 + 8;
         let mut input = [0; PREFIX_BYTES + CODE_BYTES_MAX];
-        input[0] = mode.index() as u8;
+        input[0] = mode.number();
         input[1..PREFIX_BYTES].copy_from_slice(&id.to_be_bytes());
         input[PREFIX_BYTES..PREFIX_BYTES + code.0.len()].copy_from_slice(code.0);
         CodeHash(blake3::keyed_hash(&self.0, &input[..PREFIX_BYTES + code.0.len()]))
@@ -212,8 +212,8 @@ mod tests {
     #[test]
     fn a_new_code_is_twenty_five_crockford_characters() {
         let mut random = Zeroizing::new([0; NEW_CODE_CHARS]);
-        for (i, byte) in random.iter_mut().enumerate() {
-            *byte = (i as u8) * 10 + 7;
+        for (byte, value) in random.iter_mut().zip((7..=u8::MAX).step_by(9)) {
+            *byte = value;
         }
         let code = Code::from_random(&random);
         assert_eq!(code.expose().len(), 25);

@@ -7,7 +7,7 @@ use crate::model::{CodeSlot, Id, Mode, UnixSeconds, client_address};
 use crate::store::{LastUse, LastUses};
 
 /// Threads that answer questions seldom meet on one of so many locks.
-const SHARDS: usize = 32;
+const SHARDS: u8 = 32;
 /// With so many credentials waiting in a shard further ones go unnoted until the next flush: about 100 MB in all.
 const SHARD_ENTRIES_MAX: usize = 32 * 1024;
 
@@ -15,7 +15,7 @@ type Shard = HashMap<(Mode, u64), LastUses>;
 
 /// Uses that are not stored yet.
 pub(super) struct UseBook {
-    shards: [Mutex<Shard>; SHARDS],
+    shards: [Mutex<Shard>; SHARDS as usize],
 }
 
 impl UseBook {
@@ -24,7 +24,8 @@ impl UseBook {
     }
 
     fn shard(&self, id: u64) -> MutexGuard<'_, Shard> {
-        self.shards[(id % SHARDS as u64) as usize].lock().unwrap_or_else(PoisonError::into_inner)
+        let [.., low] = id.to_be_bytes();
+        self.shards[usize::from(low % SHARDS)].lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Notes that a code was accepted. Within one second the first address counts.

@@ -75,9 +75,8 @@ pub fn bind(path: &Path, access: Access) -> Result<UnixListener, BindError> {
     }
     let io = |error| BindError::Io(path.to_path_buf(), error);
     clear_stale(path)?;
-    let listener = StdListener::bind(path).map_err(|error| match error.kind() {
-        io::ErrorKind::AddrInUse => BindError::InUse(path.to_path_buf()),
-        _ => io(error),
+    let listener = StdListener::bind(path).map_err(|error| {
+        if error.kind() == io::ErrorKind::AddrInUse { BindError::InUse(path.to_path_buf()) } else { io(error) }
     })?;
     listener.set_nonblocking(true).map_err(io)?;
     std::fs::set_permissions(path, Permissions::from_mode(0o600)).map_err(io)?;

@@ -371,7 +371,7 @@ impl Store {
 }
 
 fn use_key(mode: Mode, id: Id) -> [u8; 9] {
-    let mut key = [mode.index() as u8; 9];
+    let mut key = [mode.number(); 9];
     key[1..].copy_from_slice(&id.get().to_be_bytes());
     key
 }

@@ -206,6 +206,9 @@ impl Store {
     }
 }
 
+/// Takes key and row, or says that the row is bad.
+type Accept<'a> = dyn FnMut(&[u8], &[u8]) -> Result<(), BadRow> + 'a;
+
 struct Reading<'s> {
     store: &'s Store,
     transaction: redb::ReadTransaction,
@@ -216,11 +219,7 @@ struct Reading<'s> {
 impl Reading<'_> {
     /// Reads every row of a table and its tally; notes rows that `accept` refuses and a tally that is not the last
     /// commit's.
-    fn check(
-        &mut self,
-        table: Table,
-        accept: &mut dyn FnMut(&[u8], &[u8]) -> Result<(), BadRow>,
-    ) -> Result<Tally, StoreFault> {
+    fn check(&mut self, table: Table, accept: &mut Accept<'_>) -> Result<Tally, StoreFault> {
         let keys = &self.store.keys;
         let rows = self.transaction.open_table(table.definition())?;
         let mut tally = Tally::default();
@@ -383,13 +382,12 @@ fn open_file(file: File, path: &Path) -> Result<Database, OpenError> {
 /// Format first, then pepper, so that each is refused with its own reason.
 fn check_identity(database: &Database, path: &Path, pepper: &Pepper) -> Result<(), OpenError> {
     let damaged = |what: String| OpenError::Damaged(path.to_path_buf(), what);
-    let read = || -> Result<(Option<Vec<u8>>, Option<Vec<u8>>), StoreFault> {
+    let read = |key: &'static [u8]| -> Result<Option<Vec<u8>>, StoreFault> {
         let meta = database.begin_read()?.open_table(Table::Meta.definition())?;
-        let format = meta.get(FORMAT_KEY)?.map(|value| value.value().to_vec());
-        let pepper = meta.get(PEPPER_KEY)?.map(|value| value.value().to_vec());
-        Ok((format, pepper))
+        Ok(meta.get(key)?.map(|value| value.value().to_vec()))
     };
-    let (format, stored) = read().map_err(|fault| damaged(fault.to_string()))?;
+    let format = read(FORMAT_KEY).map_err(|fault| damaged(fault.to_string()))?;
+    let stored = read(PEPPER_KEY).map_err(|fault| damaged(fault.to_string()))?;
     let format: Option<[u8; 4]> = format.and_then(|bytes| bytes.try_into().ok());
     let found = format.map(u32::from_be_bytes).ok_or_else(|| damaged("it has no format version".to_string()))?;
     if found > FORMAT_VERSION {

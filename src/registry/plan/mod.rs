@@ -188,7 +188,7 @@ impl Planner<'_, '_> {
                 Stop::Refused(Refusal::Invalid { index: None, message }) => {
                     Stop::Refused(Refusal::Invalid { index: Some(index), message })
                 }
-                other => other,
+                other @ (Stop::Refused(_) | Stop::Fault(_)) => other,
             };
             let key = edit_key(&edit).ok_or_else(|| place("it needs an id".to_string().into()))?;
             if listed.contains(&key) {
