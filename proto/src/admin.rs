@@ -453,7 +453,7 @@ pub enum Record {
 /// A change is durable and visible.
 #[derive(Clone, PartialEq, Eq, Encode, Decode)]
 pub struct Done {
-    /// The record as it stands; `None` after a removal.
+    /// The record as it stands; `None` after the removal of an agent or endpoint.
     pub record: Option<Record>,
     /// A code that was made, as `key 12:CODE`; never shown again.
     pub credential: Option<Secret>,

@@ -9,9 +9,10 @@ mod plan;
 mod uses;
 mod writer;
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::{Sender, channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
@@ -170,7 +171,10 @@ impl Registry {
         let path = shared.store.path().to_path_buf();
         let thread = std::thread::Builder::new()
             .name("writer".into())
-            .spawn(move || writer.run(&received))
+            .spawn({
+                let shared = Arc::clone(&shared);
+                move || run_writer(writer, &received, &shared)
+            })
             .map_err(|error| OpenError::Io(path, error))?;
         Ok(Self { shared, jobs: Some(jobs), writer: Some(thread) })
     }
@@ -187,7 +191,11 @@ impl Registry {
     /// See [`Refusal`].
     pub async fn order(&self, order: Order) -> Result<Outcome, Refusal> {
         let (reply, outcome) = oneshot::channel();
-        let stopped = || Refusal::Unavailable("the daemon is stopping".to_string());
+        let stopped = || {
+            Refusal::Unavailable(
+                "the daemon takes no changes any more: it is stopping, or must be restarted; see status".to_string(),
+            )
+        };
         let jobs = self.jobs.as_ref().ok_or_else(stopped)?;
         jobs.send(Job { order, reply }).map_err(|_| stopped())?;
         outcome.await.map_err(|_| stopped())?
@@ -246,13 +254,22 @@ impl Registry {
     }
 }
 
+/// A writer that ends by a panic leaves questions answered from the last state, and says that changes are over.
+fn run_writer(writer: Writer, jobs: &Receiver<Job>, shared: &Shared) {
+    if catch_unwind(AssertUnwindSafe(|| writer.run(jobs))).is_err() {
+        let alarm = "the writer ended by a fault of its own: changes are refused until the daemon is restarted";
+        tracing::error!("{alarm}");
+        shared.set_writable(false);
+        shared.alarms().push(alarm.to_string());
+    }
+}
+
 impl Drop for Registry {
     fn drop(&mut self) {
         self.jobs = None;
-        if let Some(writer) = self.writer.take()
-            && writer.join().is_err()
-        {
-            tracing::error!("the writer ended with a panic");
+        if let Some(writer) = self.writer.take() {
+            // Its panics are caught and told in its own thread.
+            let _ = writer.join();
         }
     }
 }

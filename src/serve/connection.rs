@@ -230,7 +230,7 @@ impl Connection {
             timeout(self.deadlines.frame, self.stream.write_all(&self.output[written..])).await??;
         }
         self.output.clear();
-        self.output.shrink_to(READ_BYTES_MAX);
+        self.output.shrink_to(self.read_bytes);
         Ok(())
     }
 }
