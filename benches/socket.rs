@@ -3,7 +3,12 @@
 //! Closed loop: each connection sends `depth` questions in one write, waits for all their verdicts, and begins again. The
 //! figures hold for this machine and this run; compare them with each other, not with another day's.
 #![allow(missing_docs, reason = "a program")]
-#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a measurement that can't go on ends")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::cast_possible_truncation,
+    reason = "a measurement that can't go on ends, and its numbers are small"
+)]
 
 #[path = "../tests/support/mod.rs"]
 mod support;
@@ -25,11 +30,17 @@ fn main() {
     let home = support::Home::new();
     let daemon = home.start();
     load(&home);
-    println!("{KEYS} keys, uniform; {ROUNDS} rounds of {SECONDS} s each; the client shares the machine with the daemon");
-    println!("{:>12} {:>6} {:>12} {:>10} {:>10} {:>14}", "connections", "depth", "questions/s", "p50 µs", "p99 µs", "server µs/q");
+    println!(
+        "{KEYS} keys, uniform; {ROUNDS} rounds of {SECONDS} s each; the client shares the machine with the daemon"
+    );
+    println!(
+        "{:>12} {:>6} {:>12} {:>10} {:>10} {:>14}",
+        "connections", "depth", "questions/s", "p50 µs", "p99 µs", "server µs/q"
+    );
     for (connections, depth) in [(1, 1), (8, 1), (16, 16), (64, 16)] {
-        let mut rounds: Vec<Figures> =
-            (0..ROUNDS).map(|_| measure(&home.runtime().join("query.sock"), daemon.pid(), connections, depth)).collect();
+        let mut rounds: Vec<Figures> = (0..ROUNDS)
+            .map(|_| measure(&home.runtime().join("query.sock"), daemon.pid(), connections, depth))
+            .collect();
         rounds.sort_by(|a, b| a.per_second.total_cmp(&b.per_second));
         let f = &rounds[ROUNDS / 2];
         println!(

@@ -53,7 +53,7 @@ pub struct Config {
     pub data: PathBuf,
     /// Holds the sockets.
     pub runtime: PathBuf,
-    /// Group of `query.sock` and `http.sock`.
+    /// Group of `query.sock`.
     pub group: String,
     /// Worker threads; 0 is one a core.
     #[serde(deserialize_with = "workers")]

@@ -1,4 +1,27 @@
-//! Keyward.
+//! Keyward, a local auth daemon: *who is this, and may they call this endpoint?*
+//!
+//! One idea: state moves only by a [`model::Change`], and a question is answered only by [`decide::decide`]. Every
+//! writer ends in the one writer of [`registry`]; every door ends in the same pure decision. Answers come from memory
+//! ([`directory`]); the database ([`store`]) is the log of truth.
+//!
+//! One query through two files: [`serve`]'s `query.rs` reads frames from the socket, takes the published state, and
+//! hands each question to [`decide`], which is section 2.4 of the contract as a checklist.
+//!
+//! | module | may use (ours) |
+//! |---|---|
+//! | [`tags`], [`route`] | – |
+//! | [`model`] | tags, route |
+//! | [`directory`] | tags, route, model |
+//! | [`decide`] | tags, route, model, directory |
+//! | [`store`] | model, tags |
+//! | [`registry`] | model, tags, route, directory, decide, store |
+//! | [`serve`] | registry, model, tags, proto |
+//! | [`config`] | – |
+//! | [`daemon`] | all of the above |
+//! | [`cli`] | proto, config, tags |
+//!
+//! `tests/layers.rs` reads the sources and fails on an edge outside this table; the README has the table with what each
+//! layer must not know.
 
 pub mod cli;
 pub mod config;

@@ -110,12 +110,14 @@ impl Daemon {
         let registry = Registry::open(&config.data, pepper, Box::new(|_| {})).map_err(StartError::Database)?;
         let runtime = runtime(config.workers)?;
         let sockets = [config.runtime.join(QUERY_SOCKET), config.runtime.join(ADMIN_SOCKET)];
+        let admin_group = admin_group(config.admin.group.as_deref())?;
         let doors = {
             // Tokio registers listeners with the runtime they are made in.
             let _inside = runtime.enter();
             Doors {
                 query: bind(&sockets[0], query_access(&config.group)).map_err(StartError::Socket)?,
-                admin: bind(&sockets[1], admin_access(config.admin.group.as_deref())?).map_err(StartError::Socket)?,
+                admin: bind(&sockets[1], admin_group.map_or(Access::Owner, Access::Group))
+                    .map_err(StartError::Socket)?,
             }
         };
         if ids_are_mapped {
@@ -124,7 +126,11 @@ impl Daemon {
         let rules = Rules {
             connections,
             deadlines: Deadlines { frame: config.limits.frame_deadline, idle: config.limits.idle_timeout },
-            admins: Admins { uids: config.admin.uids, gids: config.admin.gids, ids_are_mapped },
+            admins: Admins {
+                uids: config.admin.uids,
+                gids: config.admin.gids.into_iter().chain(admin_group).collect(),
+                ids_are_mapped,
+            },
             stop_deadline: config.limits.stop_deadline,
         };
         Ok(Self { runtime, registry, doors, rules, sockets, _locks: locks })
@@ -211,12 +217,13 @@ fn query_access(group: &str) -> Access {
     }
 }
 
-fn admin_access(group: Option<&str>) -> Result<Access, StartError> {
+/// The group that admins the daemon, by id.
+fn admin_group(group: Option<&str>) -> Result<Option<u32>, StartError> {
     let Some(name) = group else {
-        return Ok(Access::Owner);
+        return Ok(None);
     };
     match Group::from_name(name) {
-        Ok(Some(group)) => Ok(Access::Group(group.gid.as_raw())),
+        Ok(Some(group)) => Ok(Some(group.gid.as_raw())),
         Ok(None) | Err(_) => Err(StartError::UnknownGroup(name.to_string())),
     }
 }
