@@ -1,77 +1,26 @@
-//! Reading an apply file: JSON or TOML into patches, or the place at which it is refused.
+//! Reading an apply file: JSON, TOML or YAML into patches, or the place at which it is refused.
 
-use std::fmt;
-use std::fs::File;
-use std::io::{self, Read};
 use std::path::Path;
 
 use keyward_proto::admin::{Kind, Patch, UPLOAD_BYTES_MAX};
-use zeroize::Zeroizing;
 
 use super::apply_forms::{FileForm, Object};
+use super::file::{self, FileError, Syntax};
 
 /// More text than this can't become an upload that the daemon takes.
 const FILE_BYTES_MAX: u64 = UPLOAD_BYTES_MAX as u64;
-/// To begin with, for what doesn't tell its size.
-const READ_BYTES: usize = 64 * 1024;
-/// What `FILE` is for standard input.
-pub(super) const STDIN: &str = "-";
-
-/// How a file is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Syntax {
-    Json,
-    Toml,
-}
-
-impl Syntax {
-    pub(super) fn of(file: &Path) -> Self {
-        if file.extension().is_some_and(|extension| extension == "toml") { Self::Toml } else { Self::Json }
-    }
-}
-
-/// Why a file gives no patches.
-#[derive(Debug)]
-pub(super) enum FileError {
-    Unreadable(io::Error),
-    TooLarge,
-    Refused { line: usize, column: usize, why: String },
-}
-
-impl fmt::Display for FileError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Unreadable(cause) => write!(f, "{cause}; name a readable file"),
-            Self::TooLarge => write!(f, "it is over {} MiB; split it", FILE_BYTES_MAX >> 20),
-            Self::Refused { line, column, why } => {
-                write!(f, "line {line}, column {column}: {why}; correct it, nothing was changed")
-            }
-        }
-    }
-}
 
 /// A file's records and which sections it has.
 pub(super) struct ApplyFile(FileForm);
 
 impl ApplyFile {
-    /// Reads `file`, or standard input for [`STDIN`].
+    /// Reads `file`, or standard input for [`STDIN`](file::STDIN).
     pub(super) fn read(file: &Path) -> Result<Self, FileError> {
-        let text = if file.as_os_str() == STDIN {
-            read_bounded(io::stdin().lock(), READ_BYTES)
-        } else {
-            let open = File::open(file).map_err(FileError::Unreadable)?;
-            let size = open.metadata().map_or(0, |m| m.len()).min(FILE_BYTES_MAX);
-            read_bounded(open, usize::try_from(size).unwrap_or(READ_BYTES) + 1)
-        }?;
-        Self::parse(&text, Syntax::of(file))
+        Self::parse(&file::read(file, FILE_BYTES_MAX)?, Syntax::of(file))
     }
 
     pub(super) fn parse(text: &[u8], syntax: Syntax) -> Result<Self, FileError> {
-        match syntax {
-            Syntax::Json => parse_json(text),
-            Syntax::Toml => parse_toml(text),
-        }
-        .map(|Object(form)| Self(form))
+        file::parse(text, syntax).map(|Object(form)| Self(form))
     }
 
     /// In the order of a file's sections in the contract.
@@ -98,47 +47,6 @@ impl ApplyFile {
 
 fn patches<T: Into<Patch>>(section: Option<Vec<Object<T>>>) -> impl Iterator<Item = Patch> {
     section.unwrap_or_default().into_iter().map(|Object(form)| form.into())
-}
-
-/// The text is wiped after use: it holds codes. With its size known beforehand it isn't copied while it grows.
-fn read_bounded(source: impl Read, capacity: usize) -> Result<Zeroizing<Vec<u8>>, FileError> {
-    let mut text = Zeroizing::new(Vec::with_capacity(capacity));
-    source.take(FILE_BYTES_MAX + 1).read_to_end(&mut text).map_err(FileError::Unreadable)?;
-    if text.len() as u64 > FILE_BYTES_MAX { Err(FileError::TooLarge) } else { Ok(text) }
-}
-
-fn parse_json(text: &[u8]) -> Result<Object<FileForm>, FileError> {
-    serde_json::from_slice(text).map_err(|e| {
-        let place = format!(" at line {} column {}", e.line(), e.column());
-        let message = e.to_string();
-        let why = without_value(message.strip_suffix(&place).unwrap_or(&message));
-        FileError::Refused { line: e.line(), column: e.column(), why }
-    })
-}
-
-fn parse_toml(text: &[u8]) -> Result<Object<FileForm>, FileError> {
-    let text = str::from_utf8(text).map_err(|e| refused_at(text, e.valid_up_to(), "not UTF-8".to_owned()))?;
-    toml::from_str(text).map_err(|e| {
-        let start = e.span().map_or(0, |span| span.start);
-        refused_at(text.as_bytes(), start, without_value(&e.message().replace('\n', "; ")))
-    })
-}
-
-fn refused_at(text: &[u8], offset: usize, why: String) -> FileError {
-    let before = &text[..offset.min(text.len())];
-    let line = before.iter().filter(|b| **b == b'\n').count() + 1;
-    let column = before.iter().rev().take_while(|b| **b != b'\n').count() + 1;
-    FileError::Refused { line, column, why }
-}
-
-/// Serde quotes the string it did not want, which may be a code in the wrong place: the place says enough.
-fn without_value(message: &str) -> String {
-    for start in ["invalid type: string \"", "invalid value: string \""] {
-        if let (true, Some(end)) = (message.starts_with(start), message.rfind("\", expected ")) {
-            return format!("{}{}", start.trim_end_matches(" \""), &message[end + 1..]);
-        }
-    }
-    message.to_owned()
 }
 
 #[cfg(test)]

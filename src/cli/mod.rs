@@ -19,6 +19,7 @@ mod args;
 mod ask;
 mod change;
 mod error;
+mod file;
 mod forms;
 mod input;
 mod output;
