@@ -55,6 +55,7 @@ mod tests {
     use keyward_proto::admin::{AgentPatch, CredentialPatch, EndpointPatch, Secret, SetText};
     use keyward_proto::query::Mode;
 
+    use super::super::file::STDIN;
     use super::*;
 
     fn json(text: &str) -> Result<Vec<Patch>, String> {
@@ -217,6 +218,63 @@ mod tests {
         }
         let error = ApplyFile::parse(b"a = 1\nb = '\xff'", Syntax::Toml).err().map(|e| e.to_string());
         assert!(error.unwrap().starts_with("line 2, column 6: not UTF-8"));
+    }
+
+    #[test]
+    fn yaml_says_the_same_as_json() {
+        let text = "agents:\n  - {id: 1, name: Admin, permissions: '*', enabled: true, attributes: {b: '2'}}\nendpoints:\n  \
+                    - method: GET\n    path: /a/{id}\n    tags: [a.b]\nkeys:\n  - id: 2\n    code: YWK2PGCS8CNW62SR8TBTBKWMY\n    \
+                    superuser: true\n    default_agent: ~\n    tags: |\n      a.*\n      -*.delete\n    expires_at: 9\n";
+        let same = r#"{"agents": [{"id": 1, "name": "Admin", "permissions": "*", "enabled": true, "attributes": {"b": "2"}}],
+            "endpoints": [{"method": "GET", "path": "/a/{id}", "tags": ["a.b"]}],
+            "keys": [{"id": 2, "code": "YWK2PGCS8CNW62SR8TBTBKWMY", "superuser": true, "default_agent": null,
+                      "tags": "a.*\n-*.delete\n", "expires_at": 9}]}"#;
+        assert!(read(text, Syntax::Yaml).unwrap() == json(same).unwrap());
+    }
+
+    #[test]
+    fn refused_yaml_is_named_with_its_place_and_shows_no_value() {
+        for (text, message) in [
+            ("keys:\n  - id: 1\n    labl: x", "line 3, column 5: unknown field `labl`"),
+            ("keys:\n  - id: 1\n    id: 2", "line 3, column 5: duplicate key `id`"),
+            ("keys: []\nkeys: []", "line 2, column 1: duplicate key `keys`"),
+            ("agents:\n  - id: 1\n    attributes: {a: '1', a: '2'}", "duplicate key `a`"),
+            ("keys:\n  - id: SECRETSECRET", "line 2, column 9: expected u64"),
+            ("keys:\n  - id: 1\n    enabled: yes", "expected true or false"),
+            ("keys:\n  - id: 1\n    enabled: ~", ""),
+            ("keys:\n  - id: 1\n    code: 12345678", "a code is a string, not a number"),
+            ("keys:\n  - id: 1\n    code: [SECRETSECRET]", "expected a code"),
+            ("keys:\n  - id: 1\n    code: {SECRETSECRET: 1}", "expected a code"),
+            ("keys:\n  - id: 1\n    code: *SECRETSECRET", "line 3"),
+            ("keys:\n  - id: 1\n    code: !SECRETSECRET x", ""),
+            ("keys:\n  - id: 1\n    code: @SECRETSECRET", "line 3"),
+            ("keys:\n  - id: 1\n    code: 'SECRETSECRET", "line 3"),
+            ("keys:\n  - id: 1\n    code: a: SECRETSECRET", "line 3"),
+            ("keys: SECRETSECRET", "line 1, column 7: "),
+            ("- SECRETSECRET", "line 1, column 1: "),
+            ("keys: []\n---\nkeys: []", "a second document"),
+        ] {
+            let error = read(text, Syntax::Yaml).err().unwrap_or_else(|| panic!("{text} is taken"));
+            assert!(error.contains(message) && !error.contains("SECRET"), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_short_yaml_file_cannot_stand_for_an_endless_one() {
+        let mut bomb = String::from("agents: []\nx0: &a0 [0, 0, 0, 0, 0, 0, 0, 0, 0, 0]\n");
+        for level in 1..12 {
+            let aliases = vec![format!("*a{}", level - 1); 10].join(", ");
+            bomb.push_str(&format!("x{level}: &a{level} [{aliases}]\n"));
+        }
+        let text = "a".repeat(1 << 20);
+        let wide = format!("keys:\n  - &k {{label: {text}}}\n{}", "  - *k\n".repeat(9_000));
+        let deep = format!("keys: {}", "[".repeat(100_000));
+        let deep_block = format!("keys:\n{}", (1..2_000).map(|n| format!("{}-\n", " ".repeat(n))).collect::<String>());
+        let started = std::time::Instant::now();
+        for bomb in [bomb, wide, deep, deep_block] {
+            assert!(read(&bomb, Syntax::Yaml).is_err());
+        }
+        assert!(started.elapsed() < std::time::Duration::from_secs(20), "{:?}", started.elapsed());
     }
 
     #[test]

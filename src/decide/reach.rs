@@ -50,14 +50,16 @@ pub fn reach<'d>(
 ) -> Result<ReachPage<'d>, Unreached> {
     let mut told = Told::new();
     let asker = Asker { agent, ..Asker::default() };
-    let (credential, agent) = told.in_force(directory, (mode, id), &asker, now).map_err(|stop| unreached(stop, &told))?;
+    let (credential, agent) =
+        told.in_force(directory, (mode, id), &asker, now).map_err(|stop| unreached(stop, &told))?;
     let Lookup::Found(endpoints) = directory.endpoints() else {
         return Err(Unreached::Damaged("endpoints can't be told among damaged rows".to_string()));
     };
     let start = endpoints.partition_point(|endpoint| is_at_or_before(endpoint, after));
     let mut page = ReachPage { endpoints: Vec::new(), next: None };
     let mut last = None;
-    for endpoint in endpoints[start..].iter().filter(|endpoint| can_call(directory, credential, agent, mode, endpoint)) {
+    for endpoint in endpoints[start..].iter().filter(|endpoint| can_call(directory, credential, agent, mode, endpoint))
+    {
         if page.endpoints.len() == limit {
             page.next = last.map(mark);
             break;
