@@ -136,6 +136,8 @@ fn yaml_options() -> Options {
         alias_limits: serde_saphyr::alias_limits! { max_total_replayed_events: yaml_bounds::REPLAYED_EVENTS_MAX, },
         duplicate_keys: DuplicateKeyPolicy::Error,
         strict_booleans: true,
+        // `!name` means nothing here; a text that begins so is to be quoted.
+        reject_unsupported_tags: true,
         // An excerpt of the file may show a code.
         with_snippet: false,
     }
