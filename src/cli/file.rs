@@ -129,7 +129,6 @@ fn yaml_options() -> Options {
             max_total_scalar_bytes: yaml_bounds::TEXT_BYTES_MAX,
             max_depth: yaml_bounds::DEPTH_MAX,
             max_aliases: yaml_bounds::ALIASES_MAX,
-            max_documents: 1,
             // The bounds on what aliases stand for say it better.
             enforce_alias_anchor_ratio: false,
         },

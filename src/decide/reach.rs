@@ -114,3 +114,113 @@ fn is_at_or_before(endpoint: &HotEndpoint, mark: &[u8]) -> bool {
     };
     (endpoint.method.as_str().as_bytes(), endpoint.shape.as_bytes()) <= (method, shape)
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
+mod tests {
+    use std::sync::Arc;
+
+    use zeroize::Zeroizing;
+
+    use super::*;
+    use crate::directory::Compiler;
+    use crate::model::record::{AgentName, Attributes, Label};
+    use crate::model::{
+        Agent, Binding, CodeHash, Codes, Credential, Endpoint, Id, Kind, Method, Pepper, Record, Revision, Template,
+    };
+    use crate::tags::{Tag, TagSet};
+
+    const NOW: UnixSeconds = UnixSeconds(1000);
+    const KEY: (Mode, u64) = (Mode::Key, 2);
+
+    /// Agent 1 may all, key 2 is bound to it and may `a`.
+    fn compiler() -> Compiler {
+        let mut compiler = Compiler::new(Arc::new(Pepper::new(Zeroizing::new([7; 32]))));
+        let agent = Agent {
+            id: Id::new(1).unwrap(),
+            name: AgentName::parse("Admin").unwrap(),
+            permissions: Arc::new(TagSet::everything()),
+            enabled: true,
+            removed: false,
+            attributes: Attributes::default(),
+        };
+        let credential = Credential {
+            mode: Mode::Key,
+            id: Id::new(2).unwrap(),
+            label: Label::default(),
+            binding: Binding::Agent(Id::new(1).unwrap()),
+            tags: Arc::new(TagSet::parse("a").unwrap()),
+            codes: Codes { current: CodeHash::from_bytes([1; 32]), retiring: None },
+            enabled: true,
+            revoked: false,
+            not_before: None,
+            expires_at: None,
+            allow_ip: None,
+            app_id: None,
+        };
+        let endpoint = |method: &str, path: &str, tag: &str| {
+            Record::Endpoint(Endpoint {
+                method: Method::parse(method).unwrap(),
+                template: Template::parse(path).unwrap(),
+                tags: vec![Tag::parse(tag).unwrap()],
+                modes: Modes::ALL,
+                removed: false,
+            })
+        };
+        let endpoints = [
+            endpoint("POST", "/a", "a"),
+            endpoint("GET", "/b/{id}", "a"),
+            endpoint("GET", "/b", "a"),
+            endpoint("GET", "/a", "b"),
+            endpoint("G", "/z", "a"),
+        ];
+        compiler.apply(&[Record::Agent(agent), Record::Credential(credential)], Revision(1));
+        compiler.apply(&endpoints, Revision(2));
+        compiler
+    }
+
+    fn names(page: &ReachPage<'_>) -> Vec<String> {
+        page.endpoints.iter().map(|e| format!("{} {}", e.method, e.template)).collect()
+    }
+
+    #[test]
+    fn pages_go_on_where_the_one_before_ended_whatever_their_size() {
+        let compiler = compiler();
+        for limit in 1..6 {
+            let (mut all, mut after) = (Vec::new(), Vec::new());
+            loop {
+                let page = reach(compiler.directory(), KEY, None, NOW, (&after, limit)).unwrap();
+                assert!(page.endpoints.len() <= limit);
+                all.extend(names(&page));
+                match page.next {
+                    Some(next) => after = next,
+                    None => break,
+                }
+            }
+            assert_eq!(all, ["G /z", "GET /b", "GET /b/{id}", "POST /a"], "by {limit}");
+        }
+    }
+
+    #[test]
+    fn a_mark_that_no_page_gave_is_a_place_like_any_other() {
+        let compiler = compiler();
+        for (mark, count) in [(&b"GET"[..], 3), (b"GET /b", 2), (b"GET /bb", 1), (b"", 4), (b" ", 4), (b"\xff", 0)] {
+            let page = reach(compiler.directory(), KEY, None, NOW, (mark, 10)).unwrap();
+            assert_eq!(page.endpoints.len(), count, "{mark:?}");
+        }
+    }
+
+    #[test]
+    fn damaged_rows_are_a_fault_and_never_an_answer_that_leaves_something_out() {
+        for (kind, key) in [
+            (Kind::Endpoint, KEY),
+            (Kind::Credential(Mode::Key), (Mode::Key, 99)),
+            (Kind::Credential(Mode::Token), (Mode::Token, 2)),
+        ] {
+            let mut compiler = compiler();
+            assert!(!matches!(reach(compiler.directory(), key, None, NOW, (b"", 10)), Err(Unreached::Damaged(_))));
+            compiler.mark_damaged(kind);
+            assert!(matches!(reach(compiler.directory(), key, None, NOW, (b"", 10)), Err(Unreached::Damaged(_))));
+        }
+    }
+}

@@ -1,7 +1,8 @@
 //! Which request each command sends.
 
 use keyward_proto::admin::{
-    AdminRequest, AgentPatch, CredentialPatch, EndpointPatch, Explain, Kind, List, Patch, Secret, Selector, SetText,
+    AdminRequest, AgentPatch, CredentialPatch, EndpointPatch, Explain, Kind, List, Patch, Reach, Secret, Selector,
+    SetText,
 };
 use keyward_proto::query::Mode;
 
@@ -173,6 +174,11 @@ fn endpoint_token_session_and_explain_commands_send_what_was_typed() {
         (&["endpoint", "show", "GET", "/a/{id}"], AdminRequest::Show(endpoint())),
         (&["endpoint", "remove", "GET", "/a/{id}"], AdminRequest::Remove(endpoint())),
         (
+            &["endpoint", "list", "--allowed-for", "token:18", "--agent", " +4"],
+            AdminRequest::Reach(Reach { mode: Mode::Token, id: 18, agent: Some(b" +4".to_vec()), after: vec![] }),
+        ),
+        (&["endpoint", "list", "--tag", "a.*"], AdminRequest::List(List { kind: Kind::Endpoint, after: vec![] })),
+        (
             &["token", "issue", "ci", "--agent", "1", "--app", "3", "--tags", "a"],
             add(CredentialPatch {
                 label: Some("ci".into()),
@@ -223,6 +229,8 @@ fn input_that_is_refused_here_never_reaches_the_daemon() {
         &["key", "set", "4", "--allow-ip", "any", "--allow-ip", "::1"],
         &["apply", "/nonexistent/world.json"],
         &["apply", "-"],
+        &["endpoint", "import", "/nonexistent/api.yaml"],
+        &["endpoint", "import", "-"],
     ] {
         let (output, seen) = with_admin(words, "{\"keys\": 5}", vec![]);
         assert_eq!(output.status.code(), Some(2), "{words:?}: {}", stderr(&output));

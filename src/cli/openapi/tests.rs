@@ -1,3 +1,5 @@
+use proptest::prelude::*;
+
 use super::*;
 
 fn yaml(text: &str) -> Imported {
@@ -277,5 +279,27 @@ fn a_text_that_begins_with_a_brace_is_json() {
         [("{", Syntax::Json), (" \n{", Syntax::Json), ("openapi: 3", Syntax::Yaml), ("", Syntax::Yaml)]
     {
         assert_eq!(guess_syntax(text.as_bytes()), syntax);
+    }
+}
+
+proptest! {
+    #[test]
+    fn whatever_a_path_is_it_becomes_a_sound_endpoint_or_a_refusal(
+        path in "/?([a-zA-Z0-9{}/%~.:;@ é+_-]|\\{[a-z.]{1,4}\\}|/api|/v2|%2[0-9fF]){0,12}",
+        base in "(https://h)?(/|[a-z{}./%]){0,6}",
+    ) {
+        let text = serde_json::json!({
+            "openapi": "3.0.0",
+            "servers": [{"url": base}],
+            "paths": {path.clone(): {"get": {}, "delete": {"x-keyward-tags": "a"}}},
+        });
+        let imported = read(text.to_string().as_bytes(), Syntax::Json).unwrap_or_else(|e| panic!("{e}"));
+        let extension = path.starts_with("x-");
+        prop_assert_eq!(imported.endpoints.len() + imported.refused.len(), if extension { 0 } else { 2 });
+        for endpoint in &imported.endpoints {
+            let (Said::Derived(tags) | Said::Outright(tags)) = &endpoint.tags;
+            prop_assert!(tags.iter().all(|tag| Tag::parse(tag).is_ok()));
+            prop_assert!(Template::parse(endpoint.template.as_str()).is_ok());
+        }
     }
 }
