@@ -11,7 +11,7 @@ use crate::config::parse_duration;
 
 mod endpoint;
 
-pub(super) use endpoint::{EndpointAdd, EndpointCommand, EndpointImport, EndpointList, OneEndpoint};
+pub(super) use endpoint::{EndpointCommand, EndpointImport, EndpointList};
 
 /// Ids that can be written are at most this (2^53 - 1), safe in every language.
 const ID_MAX: u64 = (1 << 53) - 1;
