@@ -31,6 +31,9 @@ use clock::Clock;
 use uses::UseBook;
 use writer::{Job, Writer};
 
+/// A clock that is set back by a time service moves by less.
+const CLOCK_BEHIND_ALARM_SECONDS: u64 = 60;
+
 /// How far a change has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
@@ -241,15 +244,23 @@ impl Registry {
     #[must_use]
     pub fn summary(&self) -> Summary {
         let view = self.view();
+        let clock_behind = self.shared.clock.behind();
+        let mut alarms = self.shared.alarms().clone();
+        if clock_behind > CLOCK_BEHIND_ALARM_SECONDS {
+            alarms.push(format!(
+                "the system's clock stands {clock_behind} s behind the last commit: times are judged by the later one \
+                 until it has caught up; set the clock"
+            ));
+        }
         Summary {
             revision: view.published.directory.revision(),
             now: view.now,
-            clock_behind: self.shared.clock.behind(),
+            clock_behind,
             agents: view.published.directory.live_ids(Kind::Agent).len() as u64,
             counts: view.published.counts,
             questions: self.shared.questions.load(Ordering::Relaxed),
             writable: self.shared.writable.load(Ordering::Relaxed) && self.shared.store.is_open(),
-            alarms: self.shared.alarms().clone(),
+            alarms,
         }
     }
 }
