@@ -7,7 +7,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::Parser;
-use clap::error::{ContextKind, ContextValue};
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use keyward_proto::admin::{self, AdminReply, AdminRequest};
 use keyward_proto::client::{AdminClient, ApplyOutcome, ClientError, QueryClient};
 
@@ -55,21 +55,29 @@ pub enum Task {
 /// Wrong usage, or help and version, which clap returns as errors too. None shows a word that holds a credential.
 pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> {
     Cli::try_parse_from(words).map_err(|mut error| {
+        let is_stray = matches!(error.kind(), ErrorKind::UnknownArgument | ErrorKind::TooManyValues);
         for place in [ContextKind::InvalidArg, ContextKind::InvalidSubcommand, ContextKind::InvalidValue] {
-            if matches!(error.get(place), Some(ContextValue::String(word)) if may_hold_credential(word)) {
-                error.insert(place, ContextValue::String("(hidden: it may be a credential)".to_owned()));
+            if let Some(ContextValue::String(word)) = error.get(place)
+                && (may_hold_credential(word) || (is_stray && may_be_code(word)))
+            {
+                error.insert(place, ContextValue::String(input::HIDDEN.to_owned()));
             }
         }
         error
     })
 }
 
-/// `key 2:…`, also in the wrong place: nothing else that is typed has a scheme, a blank and a colon.
+/// `key 2:…`, or a code that Keyward made, also in the wrong place: nothing else that is typed looks so.
 fn may_hold_credential(word: &str) -> bool {
-    let word = word.to_ascii_lowercase();
-    ["key ", "token ", "session "]
-        .iter()
-        .any(|scheme| word.find(scheme).is_some_and(|start| word[start..].contains(':')))
+    let lower = word.to_ascii_lowercase();
+    let has_scheme = |scheme: &&str| lower.find(*scheme).is_some_and(|start| lower[start..].contains(':'));
+    ["key ", "token ", "session "].iter().any(has_scheme) || input::without_codes(word) != word
+}
+
+/// A word where none belongs, as in `--code-stdin CODE`: any that is no option and has a code's length.
+fn may_be_code(word: &str) -> bool {
+    const CODE_BYTES_MIN: usize = 8;
+    word.len() >= CODE_BYTES_MIN && !word.starts_with('-')
 }
 
 /// Carries out a command, or says which of the daemon's it is.
