@@ -9,6 +9,7 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use nix::unistd::Group;
 pub use quickstart::quickstart;
@@ -31,6 +32,8 @@ pub const ADMIN_SOCKET: &str = "admin.sock";
 const LOG_VARIABLE: &str = "KEYWARD_LOG";
 /// Descriptors that are no client's: listeners, database, log, runtime.
 const DESCRIPTORS_RESERVED: usize = 64;
+/// Connections that were cut off give the registry back within microseconds; a read of a stuck disk may never end.
+const THREADS_END_MAX: Duration = Duration::from_secs(5);
 
 /// Why the daemon does not run. Each says what failed, why, and what to do.
 #[derive(Debug)]
@@ -161,8 +164,9 @@ impl Daemon {
             // Left behind it is stale, and the next start clears it.
             let _ = std::fs::remove_file(socket);
         }
-        runtime.shutdown_background();
-        // The writer stores the last uses and ends.
+        // Connections that were cut off at the stop's deadline hold the registry until their threads have ended.
+        runtime.shutdown_timeout(THREADS_END_MAX);
+        // The last one: the writer stores the last uses and ends.
         drop(registry);
         tracing::info!("stopped");
         outcome
