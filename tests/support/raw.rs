@@ -75,7 +75,10 @@ pub(crate) enum Heard<R> {
 
 impl Wire {
     pub(crate) fn connect(socket: &Path) -> Self {
-        let stream = UnixStream::connect(socket).unwrap();
+        Self::over(UnixStream::connect(socket).unwrap())
+    }
+
+    pub(crate) fn over(stream: UnixStream) -> Self {
         stream.set_read_timeout(Some(REPLY_PATIENCE)).unwrap();
         stream.set_write_timeout(Some(REPLY_PATIENCE)).unwrap();
         Self { stream, received: Vec::new() }
@@ -171,7 +174,7 @@ impl Wire {
     pub(crate) fn try_send(&mut self, bytes: &[u8]) -> bool {
         match self.stream.write_all(bytes) {
             Ok(()) => true,
-            Err(error) if error.kind() == ErrorKind::BrokenPipe => false,
+            Err(error) if matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset) => false,
             Err(error) => panic!("{error}"),
         }
     }
