@@ -237,6 +237,16 @@ fn flood(mut wire: Wire) {
 }
 
 #[test]
+fn a_stop_in_the_instant_in_which_it_can_be_reached_is_an_orderly_one() {
+    let home = Home::new();
+    for _ in 0..30 {
+        let daemon = home.start();
+        daemon.stop();
+        assert!(!home.runtime().join("admin.sock").exists());
+    }
+}
+
+#[test]
 fn at_the_stop_the_last_uses_are_stored() {
     let home = Home::new();
     let daemon = start(&home, "");

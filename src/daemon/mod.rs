@@ -93,6 +93,7 @@ struct Daemon {
     registry: Registry,
     doors: Doors,
     rules: Rules,
+    stop: CancellationToken,
     sockets: [PathBuf; 2],
     _locks: [DirectoryLock; 2],
 }
@@ -113,9 +114,12 @@ impl Daemon {
         let registry = Registry::open(&config.data, pepper, Box::new(|_| {})).map_err(StartError::Database)?;
         let runtime = runtime(config.workers)?;
         let sockets = [config.runtime.join(QUERY_SOCKET), config.runtime.join(ADMIN_SOCKET)];
+        let stop = CancellationToken::new();
         let doors = {
-            // Tokio registers listeners with the runtime they are made in.
+            // Tokio registers signals and listeners with the runtime they are made in.
             let _inside = runtime.enter();
+            // Before anybody can connect: from then on every stop is an orderly one.
+            stop_on_signals(&stop).map_err(|error| StartError::System("listen for signals", error))?;
             Doors {
                 query: bind(&sockets[0], query_access(&config.group)).map_err(StartError::Socket)?,
                 admin: bind(&sockets[1], admin_access(config.admin.group.as_deref())?).map_err(StartError::Socket)?,
@@ -130,7 +134,7 @@ impl Daemon {
             admins: Admins { uids: config.admin.uids, gids: config.admin.gids, ids_are_mapped },
             stop_deadline: config.limits.stop_deadline,
         };
-        Ok(Self { runtime, registry, doors, rules, sockets, _locks: locks })
+        Ok(Self { runtime, registry, doors, rules, stop, sockets, _locks: locks })
     }
 
     /// Serves until a signal comes; `beside` runs on a thread of its own meanwhile.
@@ -138,11 +142,9 @@ impl Daemon {
         self,
         beside: impl FnOnce(CancellationToken) -> Result<(), String> + Send + 'static,
     ) -> Result<(), StartError> {
-        let Self { runtime, registry, doors, rules, sockets, _locks } = self;
-        let stop = CancellationToken::new();
+        let Self { runtime, registry, doors, rules, stop, sockets, _locks } = self;
         let registry = Arc::new(registry);
         let outcome = runtime.block_on(async {
-            stop_on_signals(&stop).map_err(|error| StartError::System("listen for signals", error))?;
             tracing::info!(
                 version = env!("CARGO_PKG_VERSION"),
                 query = %sockets[0].display(),
