@@ -131,14 +131,29 @@ fn refused_at(text: &[u8], offset: usize, why: String) -> FileError {
     FileError::Refused { line, column, why }
 }
 
-/// Serde quotes the string it did not want, which may be a code in the wrong place: the place says enough.
+/// Longer than any field's name, mistyped.
+const SHOWN_NAME_BYTES_MAX: usize = 24;
+
+/// Serde quotes the string or the field's name that it did not want, which may be a code in the wrong place, or behind a
+/// lost quotation mark: the place says enough.
 fn without_value(message: &str) -> String {
     for start in ["invalid type: string \"", "invalid value: string \""] {
         if let (true, Some(end)) = (message.starts_with(start), message.rfind("\", expected ")) {
             return format!("{}{}", start.trim_end_matches(" \""), &message[end + 1..]);
         }
     }
+    if let Some(rest) = message.strip_prefix("unknown field `")
+        && let Some(end) = rest.rfind("`, expected one of ").or_else(|| rest.rfind("`, expected `"))
+        && !is_field_like(&rest[..end])
+    {
+        return format!("unknown field{}", &rest[end + 1..]);
+    }
     message.to_owned()
+}
+
+/// What a slip makes of a field's name, and no code that was ever made is.
+fn is_field_like(name: &str) -> bool {
+    name.len() <= SHOWN_NAME_BYTES_MAX && name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')
 }
 
 #[cfg(test)]
@@ -321,6 +336,10 @@ mod tests {
             r#"{"keys": [{"id": 1, "code": "SECRETSECRET"#,
             r#"{"keys": [{"id": 1, "code": "SECRETSECRET" "x": 1}]}"#,
             r#"{"keys": [{"id": 1, "code": SECRETSECRET}]}"#,
+            r#"{"keys": [{"id": 1, "code:"SECRETSECRET":"x"}]}"#,
+            r#"{"keys": [{"id": 1, "cod,SECRETSECRET": "x"}]}"#,
+            r#"{"SECRETSECRET": []}"#,
+            r#"{"keys": [{"id": 1, "`, expected one of `SECRET": "x"}]}"#,
         ] {
             let error = json(text).err().unwrap_or_else(|| panic!("{text} is taken"));
             assert!(!error.contains("SECRET"), "{error}");

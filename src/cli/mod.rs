@@ -168,6 +168,16 @@ fn apply(context: &Context, args: &Apply) -> Result<Exit, CliError> {
     Ok(Exit::Done)
 }
 
+/// Reads the text of an apply file without sending it: how many records it holds, or why it is refused and where.
+///
+/// # Errors
+/// It is no apply file; holds nothing of what may be a code.
+pub fn read_apply_text(text: &[u8], is_toml: bool) -> Result<usize, String> {
+    let syntax = if is_toml { apply_file::Syntax::Toml } else { apply_file::Syntax::Json };
+    let file = ApplyFile::parse(text, syntax).map_err(|error| error.to_string())?;
+    Ok(file.into_patches().count())
+}
+
 fn status(context: &Context) -> Result<Exit, CliError> {
     let AdminReply::Status(report) = context.call(&AdminRequest::Status)? else {
         return Err(CliError::OtherReply);

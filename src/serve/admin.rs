@@ -42,6 +42,7 @@ pub(super) async fn serve(stream: UnixStream, serving: Arc<Serving>, stop: Cance
             if connection.flush().await.is_err() {
                 return;
             }
+            connection.restart_deadlines();
         }
         if matches!(filled, Filled::Last) {
             connection.say_stopping().await;
