@@ -1,5 +1,5 @@
 //! Starts the real binary on directories of its own and talks to it.
-#![allow(dead_code, reason = "every test file uses its own part of this")]
+#![allow(dead_code, unreachable_pub, reason = "every test file uses its own part of this")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that can't go on fails")]
 
 use std::fs::File;
@@ -192,4 +192,11 @@ pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
 pub fn conformance(name: &str) -> Value {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/conformance").join(name);
     serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
+}
+
+impl Home {
+    /// Directories in memory where the host has such a place, else as [`Home::new`]: many commits without many fsyncs.
+    pub fn in_memory() -> Self {
+        TempDir::with_prefix_in("kw", "/dev/shm").map_or_else(|_| Self::new(), |directory| Self { directory })
+    }
 }
