@@ -39,7 +39,7 @@ const SPARED: usize = 500;
 const FILE_KEYS: usize = 10_000;
 const READERS: usize = 8;
 /// Connections that revoke, so that commits are shared.
-const REVOKERS: usize = 24;
+const REVOKERS: usize = 48;
 /// Questions that a pipelining reader sends at once.
 const PIPELINED: usize = 16;
 
@@ -224,7 +224,7 @@ fn no_question_sent_after_a_revocation_was_acknowledged_is_answered_from_before(
     }
     let storm = Storm {
         home: &home,
-        progress: Default::default(),
+        progress: std::array::from_fn(|_| Progress::default()),
         questions: AtomicU64::new(0),
         on_revoked: AtomicU64::new(0),
         over: AtomicBool::new(false),
