@@ -193,3 +193,10 @@ pub fn conformance(name: &str) -> Value {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/conformance").join(name);
     serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
 }
+
+impl Home {
+    /// Directories in memory where the host has such a place, else as [`Home::new`]: many commits without many fsyncs.
+    pub fn in_memory() -> Self {
+        TempDir::with_prefix_in("kw", "/dev/shm").map_or_else(|_| Self::new(), |directory| Self { directory })
+    }
+}
