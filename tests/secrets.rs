@@ -80,8 +80,11 @@ impl Runner<'_> {
     }
 }
 
-/// A code, and where it stands in a file that is refused for it. `JSON` files but those that begin with `[[`.
+/// A code as Keyward makes them, where none belongs.
 const WRONG_PLACE: &str = "WR0NGP1ACE2PGCS8CNW62SR8T";
+/// One that a person thought out: nothing tells it from other text.
+const CHOSEN: &str = "chosen-in-wrong-place";
+/// Files that are refused for where the code stands, which is `@`; TOML where it begins with `[[`.
 const REFUSED_FILES: [&str; 22] = [
     r#"{"keys": [{"id": "@"}]}"#,
     r#"{"keys": [{"id": 3, "agent": "@"}]}"#,
@@ -108,9 +111,13 @@ const REFUSED_FILES: [&str; 22] = [
 ];
 
 fn refuse_files(runner: &Runner<'_>, inputs: &Path) {
-    for file in REFUSED_FILES {
+    for (file, code) in REFUSED_FILES.iter().flat_map(|file| [(file, WRONG_PLACE), (file, CHOSEN)]) {
+        if code == CHOSEN && (file.contains("\"@\": 1") || file.contains("\n@ = 1")) {
+            // The name of a field must be shown, and nothing tells a chosen code from one.
+            continue;
+        }
         let path = inputs.join(if file.starts_with("[[") { "refused.toml" } else { "refused.json" });
-        std::fs::write(&path, file.replace('@', WRONG_PLACE)).unwrap();
+        std::fs::write(&path, file.replace('@', code)).unwrap();
         runner.refused(&["apply", path.to_str().unwrap()], "");
         runner.refused(&["--json", "apply", path.to_str().unwrap()], "");
     }
@@ -240,6 +247,7 @@ fn no_code_and_no_pepper_is_found_in_anything_that_is_printed_logged_or_stored()
     pepper_of(&home, &mut secrets);
     let mut credentials = world_credentials(&mut secrets);
     secrets.add("a code in the wrong place", WRONG_PLACE.as_bytes());
+    secrets.add("a chosen code in the wrong place", CHOSEN.as_bytes());
     secrets.add("a given code", b"a-given-code");
     secrets.add("a replacing code", b"a-replacing-code");
     let mut runner = Runner { home: &home, secrets };
