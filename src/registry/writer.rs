@@ -144,6 +144,9 @@ impl Writer {
         for (change, revision) in changes {
             self.unused_sets.extend(self.compiler.apply(&change.records, *revision));
         }
+        // What one change of the group left another may have taken up.
+        let compiler = &self.compiler;
+        self.unused_sets.retain(|set| !compiler.uses_set(set));
         self.shared.publish(&self.compiler, &self.head);
         self.shared.observe(Stage::Published);
     }
