@@ -384,6 +384,12 @@ fn bad_row(table: Table, key: &[u8]) -> StoreFault {
     StoreFault::BadRow { table, key }
 }
 
+impl Drop for Store {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
 /// The one write transaction: reads see what it has put.
 pub struct Transaction<'s> {
     store: &'s Store,
@@ -458,10 +464,16 @@ impl Transaction<'_> {
                 continue;
             }
             let (key, row) = row::set_row(&self.store.keys, set);
-            if rows.get(key.as_slice())?.is_none() {
-                rows.insert(key.as_slice(), row.as_slice())?;
-                let element = self.store.keys.element(Table::TagSets, &row);
-                self.head.tallies[Table::TagSets as usize].add(element);
+            let found = rows.get(key.as_slice())?.map(|found| found.value() == row);
+            match found {
+                Some(true) => {}
+                // A damaged row. What stands for it in the tally is what it was: this very row.
+                Some(false) => drop(rows.insert(key.as_slice(), row.as_slice())?),
+                None => {
+                    rows.insert(key.as_slice(), row.as_slice())?;
+                    let element = self.store.keys.element(Table::TagSets, &row);
+                    self.head.tallies[Table::TagSets as usize].add(element);
+                }
             }
         }
         Ok(())
@@ -484,19 +496,22 @@ impl Transaction<'_> {
         Ok(())
     }
 
-    /// Merges last uses into the stored ones.
+    /// Merges last uses into the stored ones. In a broken table nothing is stored: no verdict rests on it.
     ///
     /// # Errors
-    /// [`StoreFault::Storage`], [`StoreFault::BrokenTable`].
+    /// [`StoreFault::Storage`].
     pub fn put_uses(&mut self, uses: impl IntoIterator<Item = (Mode, Id, LastUses)>) -> Result<(), StoreFault> {
-        self.expect_sound(Table::Uses)?;
+        if self.head.broken.contains(&Table::Uses) {
+            return Ok(());
+        }
         let mut rows = self.transaction.open_table(Table::Uses.definition())?;
         for (mode, id, newer) in uses {
             let key = use_key(mode, id);
-            // A damaged row of uses rests nothing on it: the newer one takes its place.
-            let older = match rows.get(key.as_slice())? {
-                Some(row) => self.store.open_uses(&key, row.value()).unwrap_or_default(),
+            let older = match rows.get(key.as_slice())?.map(|row| self.store.open_uses(&key, row.value())) {
+                Some(Ok(older)) => older,
                 None => [None, None],
+                // What stands for a damaged row in the tally is not known: it stays, and the alarm with it.
+                Some(Err(_)) => continue,
             };
             let merged: UseRow = std::array::from_fn(|slot| {
                 newer[slot].or(older[slot]).map(|used| (used.at.0, used.address.map(|a| a.to_string())))
