@@ -123,7 +123,7 @@ fn arbitrary_bytes_neither_panic_nor_are_ever_allowed() {
     let registry = registry(&home);
     let view = registry.view();
     assert!(judge(&view, &raw::who(1, KEY)), "the right code is allowed");
-    holds(4_000, hostile_frames(), |bytes| {
+    holds(2_500, hostile_frames(), |bytes| {
         prop_assert!(!judge(&view, &bytes));
         Ok(())
     });
@@ -140,7 +140,7 @@ fn a_mutated_question_with_a_wrong_code_is_never_allowed() {
         WireTarget::Endpoint { method: b"GET", path: b"/api/v2/tickets" },
     );
     let flips = prop::collection::vec((4..question.len(), any::<u8>()), 1..6);
-    holds(4_000, flips, |flips| {
+    holds(2_500, flips, |flips| {
         let mut bytes = question.clone();
         for (place, value) in flips {
             bytes[place] = value;
@@ -158,7 +158,7 @@ fn a_random_credential_with_random_targets_is_never_allowed() {
     let odd = || prop::option::of(prop::collection::vec(any::<u8>(), 0..40));
     let agent = prop_oneof![Just(None), Just(Some(b"4".to_vec())), odd()];
     let path = prop_oneof![Just(b"/api/v2/tickets".to_vec()), prop::collection::vec(any::<u8>(), 0..60)];
-    holds(4_000, (wrong_credentials(), agent, odd(), path), |(credential, agent, address, path)| {
+    holds(2_500, (wrong_credentials(), agent, odd(), path), |(credential, agent, address, path)| {
         let asker = keyward_proto::query::Asker {
             credential: Some(&credential),
             agent: agent.as_deref(),
@@ -177,7 +177,7 @@ fn a_random_credential_with_random_targets_is_never_allowed() {
 fn a_header_value_that_is_read_says_the_same_when_it_is_written_again() {
     let near = "(?i:key|token|session|keys)?[ \t]{0,3}[+0-9 ]{0,22}:{0,2}[!-~ é]{0,140}";
     let values = prop_oneof![near.prop_map(String::into_bytes), prop::collection::vec(any::<u8>(), 0..160)];
-    holds(20_000, values, |value| {
+    holds(5_000, values, |value| {
         let Some(read) = PresentedCredential::parse(&value) else { return Ok(()) };
         let colon = value.iter().position(|byte| *byte == b':').unwrap();
         let code = &value[colon + 1..];
@@ -201,7 +201,7 @@ fn a_header_value_that_is_read_says_the_same_when_it_is_written_again() {
 fn a_tag_set_that_is_read_says_the_same_when_it_is_written_again_and_judges_as_patterns_do() {
     let text = prop_oneof!["[-a-c*., \n\t]{0,40}", "(-?[a-b*](\\.[a-b*]){0,3}[,\n] ?){0,6}\\*", ".{0,60}"];
     let tags = prop::collection::vec("[a-b](\\.[a-b]){0,3}", 1..4);
-    holds(8_000, (text, tags), |(text, tags)| {
+    holds(2_500, (text, tags), |(text, tags)| {
         let Ok(set) = TagSet::parse(&text) else { return Ok(()) };
         let written: Vec<String> = set.patterns().iter().map(ToString::to_string).collect();
         let again = TagSet::parse(&written.join(", ")).unwrap();
@@ -232,7 +232,7 @@ fn a_path_is_clear_only_when_it_holds_nothing_that_two_servers_could_read_in_two
     let router = Router::build(templates.iter().map(|template| (&get, template)));
     let near = "/(a|b|\\.|\\.\\.|%2e|%2F|%5c|%25|%41|%|;|//|/|\\?|#|\\\\|é|\u{1}|%00|%7f|%c3%a9|%ff|pre-|json){0,8}";
     let paths = prop_oneof![near.prop_map(String::into_bytes), prop::collection::vec(any::<u8>(), 0..40)];
-    holds(20_000, paths, |raw| {
+    holds(5_000, paths, |raw| {
         let Ok(path) = JudgedPath::judge(&raw) else { return Ok(()) };
         let segments: Vec<&[u8]> = path.segments().collect();
         prop_assert!(raw.first() == Some(&b'/') && !segments.is_empty());
@@ -266,7 +266,7 @@ fn a_block_that_is_read_says_the_same_when_it_is_written_again() {
         format!("{}/{prefix}", std::net::Ipv6Addr::from(kept))
     });
     let texts = prop_oneof![v4, v6, "(::ffff:)?[0-9.:a-f]{0,20}(/[0-9+]{0,4})?", ".{0,30}"];
-    holds(20_000, texts, |text| {
+    holds(5_000, texts, |text| {
         let Ok(block) = Cidr::parse(&text) else { return Ok(()) };
         let written = block.to_string();
         prop_assert_eq!(Cidr::parse(&written), Ok(block));
@@ -303,7 +303,7 @@ fn a_mutated_apply_file_never_panics_and_a_refusal_shows_no_code() {
         .prop_map(String::into_bytes),
     ];
     let mutations = prop::collection::vec((any::<prop::sample::Index>(), 0_usize..12, pieces), 1..5);
-    holds(6_000, (any::<bool>(), mutations), |(is_toml, mutations)| {
+    holds(3_000, (any::<bool>(), mutations), |(is_toml, mutations)| {
         let mut text = if is_toml { toml.as_bytes().to_vec() } else { json.clone().into_bytes() };
         for (place, removed, piece) in mutations {
             let start = place.index(text.len() + 1);
