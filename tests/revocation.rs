@@ -1,5 +1,12 @@
 //! Promise 2.5: an acknowledged change is durable and seen by every question that comes after; a change is seen whole.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may panic")]
+#![allow(
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::wildcard_enum_match_arm,
+    clippy::cast_possible_truncation,
+    reason = "a test may panic, names one arm of many, and counts low"
+)]
 
 mod support;
 

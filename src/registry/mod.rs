@@ -25,7 +25,7 @@ use crate::decide::Session;
 pub use crate::decide::{Asker, BATCH_TARGETS_MAX, Explanation, Step, StepResult, Target};
 use crate::directory::{Compiler, Directory};
 use crate::model::{Kind, Mode, Pepper, Record, RecordName, Revision, UnixSeconds, Verdict};
-pub use crate::store::{DATABASE_FILE, LastUse, LastUses, Listed, OpenError, Page, StoreFault};
+pub use crate::store::{DATABASE_FILE, Listed, OpenError, Page, StoreFault};
 use crate::store::{Head, Store};
 use clock::Clock;
 use uses::UseBook;
@@ -223,13 +223,11 @@ impl Registry {
         Ok(page)
     }
 
-    /// Uses that are not stored yet are the newer ones.
+    /// Adds the uses that are not stored yet.
     fn with_pending_uses(&self, mut listed: Listed) -> Listed {
         if let Record::Credential(credential) = &listed.record {
             let pending = self.shared.uses.pending(credential.mode, credential.id);
-            for (stored, pending) in listed.uses.iter_mut().zip(pending) {
-                *stored = pending.or(*stored);
-            }
+            listed.uses = pending.merged(listed.uses);
         }
         listed
     }
@@ -332,7 +330,7 @@ impl View<'_> {
         };
         if let Some(identity) = &terms.identity {
             let credential = (identity.mode, identity.credential_id);
-            self.shared.uses.note(credential, identity.code, self.now, asker.address);
+            self.shared.uses.note(credential, identity.code_mark, self.now, asker.address);
         }
     }
 

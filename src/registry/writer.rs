@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 use super::plan::{self, Order, Outcome, Refusal, Stop};
 use super::{Shared, Stage};
 use crate::directory::Compiler;
-use crate::model::{Change, Revision};
+use crate::model::{Change, Record, Revision};
 use crate::store::{Head, Loaded, StoreFault};
 use crate::tags::TagSet;
 
@@ -144,6 +144,9 @@ impl Writer {
             return;
         }
         for (change, revision) in changes {
+            let first = change.records.first().map(Record::key);
+            let first = first.map(|key| key.to_string()).unwrap_or_default();
+            tracing::info!(revision = revision.0, records = change.records.len(), first, "changed");
             self.unused_sets.extend(self.compiler.apply(&change.records, *revision));
         }
         // What one change of the group left another may have taken up.

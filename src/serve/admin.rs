@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 
 use super::connection::{Connection, Filled};
 use super::{Serving, convert};
-use crate::model::{Code, Record};
+use crate::model::{Code, LastUses, Record};
 use crate::registry::{Apply, Asker, Listed, Order, Outcome, Refusal, Registry, StoreFault};
 
 /// Serves one connection until it is over.
@@ -105,7 +105,7 @@ impl Session {
         // The change stands, whether or not the disk can be read now.
         let listed = match self.blocking(move |registry| registry.show(&name)).await {
             Ok(Some(listed)) => listed,
-            Ok(None) | Err(_) => Listed { record, uses: [None, None] },
+            Ok(None) | Err(_) => Listed { record, uses: LastUses::default() },
         };
         let record = Some(convert::record(&listed, self.serving.registry.view().now()));
         Ok(AdminReply::Done(Done { record, credential: credential.flatten() }))

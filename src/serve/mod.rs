@@ -283,6 +283,7 @@ fn admit(door: Door, stream: UnixStream, serving: &Arc<Serving>, tasks: &TaskTra
             return;
         }
     };
+    tracing::debug!(?door, uid = place.uid, "connected");
     let (serving, stop) = (Arc::clone(serving), stop.clone());
     tasks.spawn(async move {
         let _place = place;

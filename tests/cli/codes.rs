@@ -245,3 +245,23 @@ fn a_code_typed_as_an_argument_is_wrong_usage() {
         assert!(refused(home, &["key", "add", "x", "--agent", "1"]).contains("no such agent"));
     });
 }
+
+#[test]
+fn a_code_that_replaces_another_has_not_been_used_yet() {
+    let home = Home::new();
+    let _daemon = home.start();
+    home.json(&["agent", "add", "Admin", "--permissions", "*"]);
+    home.json(&["key", "add", "first", "--agent", "1", "--id", "5"]);
+    let given = |code: &str| {
+        let output = home.run_with_stdin(&["--json", "key", "set", "5", "--code-stdin"], code.as_bytes());
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    };
+    let use_of = |code: &str| home.json(&["check", "--credential", &format!("key 5:{code}"), "--ip", "10.0.0.1"]);
+    given("first-code-of-5");
+    assert_eq!(use_of("first-code-of-5")["reason"], "ok");
+    assert_eq!(home.json(&["key", "show", "5"])["last_used"]["current"]["address"], "10.0.0.1");
+    given("second-code-of-5");
+    assert!(home.json(&["key", "show", "5"])["last_used"].is_null());
+    assert_eq!(use_of("second-code-of-5")["reason"], "ok");
+    assert!(home.json(&["key", "show", "5"])["last_used"]["current"]["at"].is_u64());
+}
