@@ -281,8 +281,10 @@ fn a_mutated_apply_file_never_panics_and_a_refusal_shows_no_code() {
     let json = world().to_string();
     let toml = "[[agents]]\nid = 4\nname = 'M'\npermissions = '*'\nattributes = { a = 'b' }\n[[keys]]\nid = 3\nagent = 4\n\
                 code = '3A7QXW9ZK2M4N6P8R0S1T5V7Y'\nallow_ip = ['10.0.0.0/8']\nexpires_at = 1893456000\n";
-    assert_eq!(read_apply_text(json.as_bytes(), false), Ok(6));
-    assert_eq!(read_apply_text(toml.as_bytes(), true), Ok(2));
+    let names = ["world.json", "world.toml", "world.yaml"].map(Path::new);
+    assert_eq!(read_apply_text(json.as_bytes(), names[0]), Ok(6));
+    assert_eq!(read_apply_text(toml.as_bytes(), names[1]), Ok(2));
+    assert_eq!(read_apply_text(json.as_bytes(), names[2]), Ok(6), "JSON is YAML");
     let pieces = prop_oneof![
         prop::collection::vec(any::<u8>(), 0..4),
         prop_oneof![
@@ -303,14 +305,14 @@ fn a_mutated_apply_file_never_panics_and_a_refusal_shows_no_code() {
         .prop_map(String::into_bytes),
     ];
     let mutations = prop::collection::vec((any::<prop::sample::Index>(), 0_usize..12, pieces), 1..5);
-    holds(3_000, (any::<bool>(), mutations), |(is_toml, mutations)| {
-        let mut text = if is_toml { toml.as_bytes().to_vec() } else { json.clone().into_bytes() };
+    holds(3_000, (0..names.len(), mutations), |(syntax, mutations)| {
+        let mut text = if syntax == 1 { toml.as_bytes().to_vec() } else { json.clone().into_bytes() };
         for (place, removed, piece) in mutations {
             let start = place.index(text.len() + 1);
             let end = (start + removed).min(text.len());
             text.splice(start..end, piece);
         }
-        if let Err(message) = read_apply_text(&text, is_toml) {
+        if let Err(message) = read_apply_text(&text, names[syntax]) {
             for part in ["3A7QXW9Z", "YWK2PGCS", "TOKENTOKEN", "SESSIONSESS"] {
                 prop_assert!(!message.contains(part), "{}", message);
             }

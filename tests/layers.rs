@@ -16,7 +16,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("serve", &["tags", "model", "registry", PROTO]),
     ("config", &[]),
     ("daemon", &["tags", "route", "model", "directory", "decide", "store", "registry", "serve", "config", PROTO]),
-    ("cli", &["tags", "config", PROTO]),
+    ("cli", &["tags", "route", "config", PROTO]),
     ("main", &["cli", "daemon", "config"]),
     ("lib", &[]),
 ];

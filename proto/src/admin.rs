@@ -28,6 +28,8 @@ pub const STATUS: u16 = 0x0307;
 pub const UPLOAD: u16 = 0x0308;
 /// Type number of [`AdminRequest::Apply`].
 pub const APPLY: u16 = 0x0309;
+/// Type number of [`AdminRequest::Reach`].
+pub const REACH: u16 = 0x030a;
 
 /// Type number of [`AdminReply::Done`].
 pub const DONE: u16 = 0x0401;
@@ -291,6 +293,19 @@ pub struct Explain {
     pub path: Vec<u8>,
 }
 
+/// Asks for the endpoints that a credential can reach; no code needed.
+#[derive(Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Reach {
+    /// The credential's mode.
+    pub mode: Mode,
+    /// Its id.
+    pub id: u64,
+    /// As in [`crate::query::Asker`].
+    pub agent: Option<Vec<u8>>,
+    /// The `next` of the page before; empty for the first.
+    pub after: Vec<u8>,
+}
+
 /// Asks for the records behind `after`.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct List {
@@ -321,6 +336,8 @@ pub enum AdminRequest {
     Upload(Upload),
     /// Type [`APPLY`].
     Apply(Apply),
+    /// Type [`REACH`].
+    Reach(Reach),
 }
 
 impl AdminRequest {
@@ -341,6 +358,7 @@ impl AdminRequest {
             STATUS => codec::decode(body).map(|()| Self::Status),
             UPLOAD => codec::decode(body).map(Self::Upload),
             APPLY => codec::decode(body).map(Self::Apply),
+            REACH => codec::decode(body).map(Self::Reach),
             _ => Err(frame.unknown_type()),
         }
     }
@@ -357,6 +375,7 @@ impl AdminRequest {
             Self::Status => frame::put(out, STATUS, request_id, &()),
             Self::Upload(body) => frame::put(out, UPLOAD, request_id, body),
             Self::Apply(body) => frame::put(out, APPLY, request_id, body),
+            Self::Reach(body) => frame::put(out, REACH, request_id, body),
         }
     }
 }
@@ -601,7 +620,7 @@ pub struct Refused {
 pub enum AdminReply {
     /// Type [`DONE`], to add, set, remove and show.
     Done(Done),
-    /// Type [`PAGE`], to list.
+    /// Type [`PAGE`], to list and reach.
     Page(Page),
     /// Type [`EXPLANATION`].
     Explanation(Explanation),

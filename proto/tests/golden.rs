@@ -98,7 +98,7 @@ fn every_type_number_has_a_golden_frame() {
         &[query::CHECK, query::BATCH, query::WHO, query::VERDICT, query::BATCH_VERDICTS, frame::QUERY_ERROR][..],
         &[admin::ADD, admin::SET, admin::REMOVE, admin::SHOW, admin::LIST, admin::EXPLAIN, admin::STATUS],
         &[admin::UPLOAD, admin::APPLY, admin::DONE, admin::PAGE, admin::EXPLANATION, admin::STATUS_REPORT],
-        &[admin::RECEIVED, admin::REPORT, admin::REFUSED, frame::ADMIN_ERROR],
+        &[admin::RECEIVED, admin::REPORT, admin::REFUSED, frame::ADMIN_ERROR, admin::REACH],
     ]
     .concat();
     assert_eq!(kinds, all.iter().copied().collect());

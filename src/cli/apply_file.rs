@@ -1,77 +1,26 @@
-//! Reading an apply file: JSON or TOML into patches, or the place at which it is refused.
+//! Reading an apply file: JSON, TOML or YAML into patches, or the place at which it is refused.
 
-use std::fmt;
-use std::fs::File;
-use std::io::{self, Read};
 use std::path::Path;
 
 use keyward_proto::admin::{Kind, Patch, UPLOAD_BYTES_MAX};
-use zeroize::Zeroizing;
 
 use super::apply_forms::{FileForm, Object};
+use super::file::{self, FileError, Syntax};
 
 /// More text than this can't become an upload that the daemon takes.
 const FILE_BYTES_MAX: u64 = UPLOAD_BYTES_MAX as u64;
-/// To begin with, for what doesn't tell its size.
-const READ_BYTES: usize = 64 * 1024;
-/// What `FILE` is for standard input.
-pub(super) const STDIN: &str = "-";
-
-/// How a file is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Syntax {
-    Json,
-    Toml,
-}
-
-impl Syntax {
-    pub(super) fn of(file: &Path) -> Self {
-        if file.extension().is_some_and(|extension| extension == "toml") { Self::Toml } else { Self::Json }
-    }
-}
-
-/// Why a file gives no patches.
-#[derive(Debug)]
-pub(super) enum FileError {
-    Unreadable(io::Error),
-    TooLarge,
-    Refused { line: usize, column: usize, why: String },
-}
-
-impl fmt::Display for FileError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Unreadable(cause) => write!(f, "{cause}; name a readable file"),
-            Self::TooLarge => write!(f, "it is over {} MiB; split it", FILE_BYTES_MAX >> 20),
-            Self::Refused { line, column, why } => {
-                write!(f, "line {line}, column {column}: {why}; correct it, nothing was changed")
-            }
-        }
-    }
-}
 
 /// A file's records and which sections it has.
 pub(super) struct ApplyFile(FileForm);
 
 impl ApplyFile {
-    /// Reads `file`, or standard input for [`STDIN`].
+    /// Reads `file`, or standard input for [`STDIN`](file::STDIN).
     pub(super) fn read(file: &Path) -> Result<Self, FileError> {
-        let text = if file.as_os_str() == STDIN {
-            read_bounded(io::stdin().lock(), READ_BYTES)
-        } else {
-            let open = File::open(file).map_err(FileError::Unreadable)?;
-            let size = open.metadata().map_or(0, |m| m.len()).min(FILE_BYTES_MAX);
-            read_bounded(open, usize::try_from(size).unwrap_or(READ_BYTES) + 1)
-        }?;
-        Self::parse(&text, Syntax::of(file))
+        Self::parse(&file::read(file, FILE_BYTES_MAX)?, Syntax::of(file))
     }
 
     pub(super) fn parse(text: &[u8], syntax: Syntax) -> Result<Self, FileError> {
-        match syntax {
-            Syntax::Json => parse_json(text),
-            Syntax::Toml => parse_toml(text),
-        }
-        .map(|Object(form)| Self(form))
+        file::parse(text, syntax).map(|Object(form)| Self(form))
     }
 
     /// In the order of a file's sections in the contract.
@@ -100,68 +49,13 @@ fn patches<T: Into<Patch>>(section: Option<Vec<Object<T>>>) -> impl Iterator<Ite
     section.unwrap_or_default().into_iter().map(|Object(form)| form.into())
 }
 
-/// The text is wiped after use: it holds codes. With its size known beforehand it isn't copied while it grows.
-fn read_bounded(source: impl Read, capacity: usize) -> Result<Zeroizing<Vec<u8>>, FileError> {
-    let mut text = Zeroizing::new(Vec::with_capacity(capacity));
-    source.take(FILE_BYTES_MAX + 1).read_to_end(&mut text).map_err(FileError::Unreadable)?;
-    if text.len() as u64 > FILE_BYTES_MAX { Err(FileError::TooLarge) } else { Ok(text) }
-}
-
-fn parse_json(text: &[u8]) -> Result<Object<FileForm>, FileError> {
-    serde_json::from_slice(text).map_err(|e| {
-        let place = format!(" at line {} column {}", e.line(), e.column());
-        let message = e.to_string();
-        let why = without_value(message.strip_suffix(&place).unwrap_or(&message));
-        FileError::Refused { line: e.line(), column: e.column(), why }
-    })
-}
-
-fn parse_toml(text: &[u8]) -> Result<Object<FileForm>, FileError> {
-    let text = str::from_utf8(text).map_err(|e| refused_at(text, e.valid_up_to(), "not UTF-8".to_owned()))?;
-    toml::from_str(text).map_err(|e| {
-        let start = e.span().map_or(0, |span| span.start);
-        refused_at(text.as_bytes(), start, without_value(&e.message().replace('\n', "; ")))
-    })
-}
-
-fn refused_at(text: &[u8], offset: usize, why: String) -> FileError {
-    let before = &text[..offset.min(text.len())];
-    let line = before.iter().filter(|b| **b == b'\n').count() + 1;
-    let column = before.iter().rev().take_while(|b| **b != b'\n').count() + 1;
-    FileError::Refused { line, column, why }
-}
-
-/// Longer than any field's name, mistyped.
-const SHOWN_NAME_BYTES_MAX: usize = 24;
-
-/// Serde quotes the string or the field's name that it did not want, which may be a code in the wrong place, or behind a
-/// lost quotation mark: the place says enough.
-fn without_value(message: &str) -> String {
-    for start in ["invalid type: string \"", "invalid value: string \""] {
-        if let (true, Some(end)) = (message.starts_with(start), message.rfind("\", expected ")) {
-            return format!("{}{}", start.trim_end_matches(" \""), &message[end + 1..]);
-        }
-    }
-    if let Some(rest) = message.strip_prefix("unknown field `")
-        && let Some(end) = rest.rfind("`, expected one of ").or_else(|| rest.rfind("`, expected `"))
-        && !is_field_like(&rest[..end])
-    {
-        return format!("unknown field{}", &rest[end + 1..]);
-    }
-    message.to_owned()
-}
-
-/// What a slip makes of a field's name, and no code that was ever made is.
-fn is_field_like(name: &str) -> bool {
-    name.len() <= SHOWN_NAME_BYTES_MAX && name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::panic, reason = "a test may panic")]
 mod tests {
     use keyward_proto::admin::{AgentPatch, CredentialPatch, EndpointPatch, Secret, SetText};
     use keyward_proto::query::Mode;
 
+    use super::super::file::STDIN;
     use super::*;
 
     fn json(text: &str) -> Result<Vec<Patch>, String> {
@@ -324,6 +218,63 @@ mod tests {
         }
         let error = ApplyFile::parse(b"a = 1\nb = '\xff'", Syntax::Toml).err().map(|e| e.to_string());
         assert!(error.unwrap().starts_with("line 2, column 6: not UTF-8"));
+    }
+
+    #[test]
+    fn yaml_says_the_same_as_json() {
+        let text = "agents:\n  - {id: 1, name: Admin, permissions: '*', enabled: true, attributes: {b: '2'}}\nendpoints:\n  \
+                    - method: GET\n    path: /a/{id}\n    tags: [a.b]\nkeys:\n  - id: 2\n    code: YWK2PGCS8CNW62SR8TBTBKWMY\n    \
+                    superuser: true\n    default_agent: ~\n    tags: |\n      a.*\n      -*.delete\n    expires_at: 9\n";
+        let same = r#"{"agents": [{"id": 1, "name": "Admin", "permissions": "*", "enabled": true, "attributes": {"b": "2"}}],
+            "endpoints": [{"method": "GET", "path": "/a/{id}", "tags": ["a.b"]}],
+            "keys": [{"id": 2, "code": "YWK2PGCS8CNW62SR8TBTBKWMY", "superuser": true, "default_agent": null,
+                      "tags": "a.*\n-*.delete\n", "expires_at": 9}]}"#;
+        assert!(read(text, Syntax::Yaml).unwrap() == json(same).unwrap());
+    }
+
+    #[test]
+    fn refused_yaml_is_named_with_its_place_and_shows_no_value() {
+        for (text, message) in [
+            ("keys:\n  - id: 1\n    labl: x", "line 3, column 5: unknown field `labl`"),
+            ("keys:\n  - id: 1\n    id: 2", "line 3, column 5: duplicate key `id`"),
+            ("keys: []\nkeys: []", "line 2, column 1: duplicate key `keys`"),
+            ("agents:\n  - id: 1\n    attributes: {a: '1', a: '2'}", "duplicate key `a`"),
+            ("keys:\n  - id: SECRETSECRET", "line 2, column 9: expected u64"),
+            ("keys:\n  - id: 1\n    enabled: yes", "expected true or false"),
+            ("keys:\n  - id: 1\n    enabled: ~", ""),
+            ("keys:\n  - id: 1\n    code: 12345678", "a code is a string, not a number"),
+            ("keys:\n  - id: 1\n    code: [SECRETSECRET]", "expected a code"),
+            ("keys:\n  - id: 1\n    code: {SECRETSECRET: 1}", "expected a code"),
+            ("keys:\n  - id: 1\n    code: *SECRETSECRET", "line 3"),
+            ("keys:\n  - id: 1\n    code: !SECRETSECRET x", ""),
+            ("keys:\n  - id: 1\n    code: @SECRETSECRET", "line 3"),
+            ("keys:\n  - id: 1\n    code: 'SECRETSECRET", "line 3"),
+            ("keys:\n  - id: 1\n    code: a: SECRETSECRET", "line 3"),
+            ("keys: SECRETSECRET", "line 1, column 7: "),
+            ("- SECRETSECRET", "line 1, column 1: "),
+            ("keys: []\n---\nkeys: []", "a second document"),
+        ] {
+            let error = read(text, Syntax::Yaml).err().unwrap_or_else(|| panic!("{text} is taken"));
+            assert!(error.contains(message) && !error.contains("SECRET"), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_short_yaml_file_cannot_stand_for_an_endless_one() {
+        let mut bomb = String::from("agents: []\nx0: &a0 [0, 0, 0, 0, 0, 0, 0, 0, 0, 0]\n");
+        for level in 1..12 {
+            let aliases = vec![format!("*a{}", level - 1); 10].join(", ");
+            bomb.push_str(&format!("x{level}: &a{level} [{aliases}]\n"));
+        }
+        let text = "a".repeat(1 << 20);
+        let wide = format!("keys:\n  - &k {{label: {text}}}\n{}", "  - *k\n".repeat(9_000));
+        let deep = format!("keys: {}", "[".repeat(100_000));
+        let deep_block = format!("keys:\n{}", (1..2_000).map(|n| format!("{}-\n", " ".repeat(n))).collect::<String>());
+        let started = std::time::Instant::now();
+        for bomb in [bomb, wide, deep, deep_block] {
+            assert!(read(&bomb, Syntax::Yaml).is_err());
+        }
+        assert!(started.elapsed() < std::time::Duration::from_secs(20), "{:?}", started.elapsed());
     }
 
     #[test]

@@ -6,8 +6,11 @@ use std::time::Duration;
 
 use clap::{ArgGroup, Args, Parser, Subcommand};
 
+use keyward_proto::query::Mode;
+
 use super::times;
 use crate::config::parse_duration;
+use crate::tags::Pattern;
 
 /// Ids that can be written are at most this (2^53 - 1), safe in every language.
 const ID_MAX: u64 = (1 << 53) - 1;
@@ -35,6 +38,11 @@ const EXIT_STATUS: &str = "Exit status: 0 done or allowed, 1 denied, 2 wrong usa
 
 const SET_HELP: &str =
     "A SET is patterns separated by commas or newlines (tickets.*, -*.delete), or a JSON array of them.";
+
+const IMPORT_HELP: &str = "Tags come from x-keyward-tags, else from the path: GET /api/v2/tickets is \
+                           tickets.tickets.list. Modes come from x-keyward-modes, else from security. Tags and modes of \
+                           an endpoint that exists stay, unless the file has x-keyward-tags or x-keyward-modes for it; \
+                           endpoints that the file doesn't have stay too.";
 
 const TIME_HELP: &str =
     "Times T: unix seconds, RFC 3339 with an offset, or +30d from now. Durations: a number and s, m, h or d.";
@@ -303,12 +311,15 @@ pub struct SessionOpen {
 pub enum EndpointCommand {
     /// Add an endpoint
     Add(EndpointAdd),
-    /// All endpoints
-    List,
+    /// All endpoints, those with a tag, or those that a credential can reach
+    List(EndpointList),
     /// One endpoint
     Show(OneEndpoint),
     /// Remove an endpoint
     Remove(OneEndpoint),
+    /// Make endpoints of the operations in an OpenAPI file, in one transaction
+    #[command(after_help = IMPORT_HELP)]
+    Import(EndpointImport),
 }
 
 /// Names an endpoint.
@@ -318,6 +329,33 @@ pub struct OneEndpoint {
     pub method: String,
     /// Like /api/v2/tickets/{id}
     pub path: String,
+}
+
+/// `endpoint list`
+#[derive(Args)]
+pub struct EndpointList {
+    /// Those with a tag that this covers, like tickets.* or *.delete
+    #[arg(long, value_name = "PATTERN", value_parser = allowing_pattern)]
+    pub tag: Option<Pattern>,
+    /// Those that this credential can reach, like key:2, token:18 or session:7, wherever it may be used from
+    #[arg(long, value_name = "MODE:ID", value_parser = credential_name)]
+    pub allowed_for: Option<(Mode, u64)>,
+    /// The agent as a request would name it
+    #[arg(long, value_name = "ID", requires = "allowed_for", allow_hyphen_values = true)]
+    pub agent: Option<OsString>,
+}
+
+/// `endpoint import`
+#[derive(Args)]
+pub struct EndpointImport {
+    /// OpenAPI 3.0 or 3.1, JSON or YAML; `-` reads standard input
+    pub file: PathBuf,
+    /// Print what would come and change nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Leave out operations that can't be endpoints, instead of importing nothing
+    #[arg(long)]
+    pub skip_refused: bool,
 }
 
 /// `endpoint add`
@@ -412,7 +450,7 @@ pub struct CredentialId {
 /// `apply`
 #[derive(Args)]
 pub struct Apply {
-    /// JSON, or TOML when its name ends in .toml; `-` reads JSON from standard input
+    /// JSON, or what its name says: .toml, .yaml, .yml; `-` reads JSON from standard input
     pub file: PathBuf,
     /// Revoke and remove what the file's sections don't list
     #[arg(long)]
@@ -463,6 +501,21 @@ fn id(text: &str) -> Result<u64, String> {
 
 fn id_or_none(text: &str) -> Result<Given<u64>, String> {
     if text == "none" { Ok(Given::Clear) } else { id(text).map(Given::Value) }
+}
+
+fn allowing_pattern(text: &str) -> Result<Pattern, String> {
+    let pattern = Pattern::parse(text).map_err(|error| error.to_string())?;
+    if pattern.denies() {
+        Err("leave out the leading `-`: it lists what a pattern covers".to_owned())
+    } else {
+        Ok(pattern)
+    }
+}
+
+fn credential_name(text: &str) -> Result<(Mode, u64), String> {
+    let (mode, number) = text.split_once(':').ok_or("write it as key:2, token:18 or session:7")?;
+    let mode = [Mode::Key, Mode::Token, Mode::Session].into_iter().find(|known| known.name() == mode);
+    Ok((mode.ok_or("write it as key:2, token:18 or session:7")?, id(number)?))
 }
 
 fn time_or_never(text: &str) -> Result<Given<u64>, String> {

@@ -1,20 +1,25 @@
 //! Changes and listings: each command becomes one request on `admin.sock`, as typed; the daemon judges it.
 
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
+
 use keyward_proto::admin::{
-    AdminReply, AdminRequest, AgentPatch, CredentialPatch, Done, EndpointPatch, Kind, List, Patch, Record, Secret,
-    Selector,
+    AdminReply, AdminRequest, AgentPatch, CredentialPatch, Done, EndpointPatch, Kind, List, Patch, Reach, Record,
+    Secret, Selector,
 };
 use keyward_proto::query::Mode;
 use zeroize::Zeroizing;
 
 use super::args::{
-    AgentCommand, AgentSet, EndpointCommand, Given, KeyCommand, KeyOptions, KeySet, SessionCommand, TokenCommand,
+    AgentCommand, AgentSet, EndpointCommand, EndpointList, Given, KeyCommand, KeyOptions, KeySet, SessionCommand,
+    TokenCommand,
 };
 use super::error::{CliError, Exit};
 use super::forms::{RecordForm, RemovedForm};
 use super::output::{Reader, json, print, print_json, print_new_code};
 use super::tables::{Table, escape};
-use super::{Context, input, records, times};
+use super::{Context, import, input, records, times};
+use crate::tags::TagRef;
 
 /// Said where a new code is shown.
 const SHOWN_ONCE: &str = "This is the only time it is shown: it can't be shown again. Put it where it belongs now.\n";
@@ -155,7 +160,8 @@ pub(super) fn endpoint(context: &Context, command: EndpointCommand) -> Result<Ex
             let patch = EndpointPatch { method, path, tags: Some(args.tags), modes: args.modes };
             context.change(&AdminRequest::Add(Patch::Endpoint(patch)))
         }
-        EndpointCommand::List => list(context, Kind::Endpoint),
+        EndpointCommand::List(args) => endpoint_list(context, args),
+        EndpointCommand::Import(args) => import::import(context, &args),
         EndpointCommand::Show(one) => context.show(Selector::Endpoint { method: one.method, path: one.path }),
         EndpointCommand::Remove(one) => context.remove(Selector::Endpoint { method: one.method, path: one.path }),
     }
@@ -211,16 +217,44 @@ impl Context {
     }
 }
 
-/// `list`: page by page, so that millions need no memory on either side.
+/// All of one kind.
 fn list(context: &Context, kind: Kind) -> Result<Exit, CliError> {
+    print_pages(context, kind, |after| AdminRequest::List(List { kind, after }), |_| true)
+}
+
+fn endpoint_list(context: &Context, args: EndpointList) -> Result<Exit, CliError> {
+    let covered = |record: &Record| match (&args.tag, record) {
+        (Some(pattern), Record::Endpoint(endpoint)) => {
+            let tags = endpoint.tags.iter().filter_map(|tag| TagRef::parse(tag.as_bytes()).ok());
+            tags.into_iter().any(|tag| pattern.covers(tag))
+        }
+        (None, _) => true,
+        (Some(_), Record::Agent(_) | Record::Credential(_)) => false,
+    };
+    let agent = args.agent.map(OsString::into_vec);
+    let request = |after| match args.allowed_for {
+        Some((mode, id)) => AdminRequest::Reach(Reach { mode, id, agent: agent.clone(), after }),
+        None => AdminRequest::List(List { kind: Kind::Endpoint, after }),
+    };
+    print_pages(context, Kind::Endpoint, request, covered)
+}
+
+/// Page by page, so that millions need no memory on either side.
+fn print_pages(
+    context: &Context,
+    kind: Kind,
+    request: impl Fn(Vec<u8>) -> AdminRequest,
+    wanted: impl Fn(&Record) -> bool,
+) -> Result<Exit, CliError> {
     let mut client = context.admin()?;
     let mut printer =
         if context.json { Printer::Json { first: true } } else { Printer::Table(Table::new(records::header(kind))) };
     let mut after = Vec::new();
     loop {
-        let AdminReply::Page(page) = super::reply(client.call(&AdminRequest::List(List { kind, after }))?)? else {
+        let AdminReply::Page(mut page) = super::reply(client.call(&request(after))?)? else {
             return Err(CliError::OtherReply);
         };
+        page.records.retain(&wanted);
         let text = printer.page(&page.records);
         if print(&text)? == Reader::Gone {
             return Ok(Exit::Done);

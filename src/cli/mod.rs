@@ -4,7 +4,7 @@
 //! alone. `serve` and `quickstart` are parsed here and carried out by `main`, which knows the daemon.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Parser;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
@@ -19,8 +19,11 @@ mod args;
 mod ask;
 mod change;
 mod error;
+mod file;
 mod forms;
+mod import;
 mod input;
+mod openapi;
 mod output;
 mod pages;
 mod records;
@@ -168,13 +171,13 @@ fn apply(context: &Context, args: &Apply) -> Result<Exit, CliError> {
     Ok(Exit::Done)
 }
 
-/// Reads the text of an apply file without sending it: how many records it holds, or why it is refused and where.
+/// Reads the text of an apply file, whose name tells its syntax, without sending it: how many records it holds, or why
+/// it is refused and where.
 ///
 /// # Errors
 /// It is no apply file; holds nothing of what may be a code.
-pub fn read_apply_text(text: &[u8], is_toml: bool) -> Result<usize, String> {
-    let syntax = if is_toml { apply_file::Syntax::Toml } else { apply_file::Syntax::Json };
-    let file = ApplyFile::parse(text, syntax).map_err(|error| error.to_string())?;
+pub fn read_apply_text(text: &[u8], name: &Path) -> Result<usize, String> {
+    let file = ApplyFile::parse(text, file::Syntax::of(name)).map_err(|error| error.to_string())?;
     Ok(file.into_patches().count())
 }
 

@@ -159,10 +159,14 @@ pub(super) fn report(report: &Report) -> String {
     report.added.iter().for_each(|record| line(&format!("+ {}", name(record))));
     report.changed.iter().for_each(|change| line(&changed(change)));
     report.removed.iter().for_each(|record| line(&format!("- {}", name(record))));
+    lines + &report_sum(report)
+}
+
+/// The sum of what an apply did.
+pub(super) fn report_sum(report: &Report) -> String {
     let done = if report.dry_run { "dry run, nothing was changed: it would be" } else { "done:" };
     let (added, changed, removed) = (report.added.len(), report.changed.len(), report.removed.len());
-    line(&format!("{done} {added} added, {changed} fields changed, {removed} removed"));
-    lines
+    format!("{done} {added} added, {changed} fields changed, {removed} removed\n")
 }
 
 fn changed(change: &FieldChange) -> String {

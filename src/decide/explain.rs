@@ -49,7 +49,7 @@ pub fn explain<'d>(
     (method, path): (&[u8], &[u8]),
     now: UnixSeconds,
 ) -> Explanation<'d> {
-    let mut told = Told { steps: Vec::new() };
+    let mut told = Told::new();
     let target = Target::Endpoint { method, path };
     let verdict = match told.walk(directory, (mode, id), asker, &target, now) {
         Ok(terms) => Verdict::Allow(terms),
@@ -58,11 +58,36 @@ pub fn explain<'d>(
     Explanation { steps: told.steps, verdict }
 }
 
-struct Told {
+/// The steps that were taken so far.
+pub(super) struct Told {
     steps: Vec<Step>,
 }
 
 impl Told {
+    pub(super) const fn new() -> Self {
+        Self { steps: Vec::new() }
+    }
+
+    /// What was said of the last step.
+    pub(super) fn last_words(&self) -> &str {
+        self.steps.last().map_or("", |step| &step.why)
+    }
+
+    /// The credential and the agent it would act as, when both are in force; its code and the address are not asked for.
+    pub(super) fn in_force<'d>(
+        &mut self,
+        directory: &'d Directory,
+        (mode, id): (Mode, u64),
+        asker: &Asker<'_>,
+        now: UnixSeconds,
+    ) -> Result<(&'d HotCredential, &'d HotAgent), Stop> {
+        let wanted = self.check(1, super::wanted_agent(asker), wanted_words(asker))?;
+        let credential = self.credential(directory, mode, id)?;
+        self.check(5, super::credential_in_force(credential, now), state_words(credential, now))?;
+        let (_, agent) = self.agent(directory, credential, wanted)?;
+        Ok((credential, agent))
+    }
+
     fn note(&mut self, number: u8, result: StepResult, why: impl Into<String>) {
         self.steps.push(Step { number, result, why: why.into() });
     }

@@ -1,8 +1,10 @@
 //! HOT PATH 2/2: directory + question + now → verdict. Pure: section 2.4 as a checklist, first failure wins.
 
 mod explain;
+mod reach;
 
 pub use explain::{Explanation, Step, StepResult, explain};
+pub use reach::{ReachPage, Reachable, Unreached, reach};
 
 use crate::directory::{Directory, HotAgent, HotCredential, HotEndpoint, Lookup};
 use crate::model::{CodeSlot, Identity, Mode, PresentedCredential, Reason, Route, Terms, UnixSeconds, Verdict};

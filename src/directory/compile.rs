@@ -122,6 +122,8 @@ impl Compiler {
     fn compile_routing(&mut self) {
         let endpoints: Vec<&Endpoint> = self.endpoints.values().collect();
         let hot = endpoints.iter().map(|endpoint| HotEndpoint {
+            method: endpoint.method.clone(),
+            shape: endpoint.template.shape().into(),
             template: endpoint.template.as_str().into(),
             tags: endpoint.tags.iter().map(|tag| tag.as_str().into()).collect(),
             numbers: endpoint.tags.iter().map(|tag| self.index.number(tag)).collect(),

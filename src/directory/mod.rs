@@ -15,7 +15,7 @@ use crate::model::{
     AgentTerms, AllowList, Binding, CodeHash, CodeSlot, Codes, Credential, Id, Kind, Mode, Modes, Pepper, RetiringCode,
     Revision, UnixSeconds,
 };
-use crate::route::Router;
+use crate::route::{Method, Router};
 use crate::tags::CompiledSet;
 
 /// What questions are answered from. Cloning one is a few reference counts.
@@ -206,8 +206,12 @@ pub struct HotAgent {
 
 /// What deciding needs of an endpoint.
 pub struct HotEndpoint {
+    /// The method.
+    pub method: Method,
     /// The path template as written.
     pub template: Box<str>,
+    /// The template with its names blanked: with the method it orders the endpoints.
+    pub shape: Box<str>,
     /// Its tags.
     pub tags: Box<[Box<str>]>,
     /// Their numbers in the index that the directory's sets were compiled against.
@@ -219,6 +223,7 @@ pub struct HotEndpoint {
 #[derive(Default)]
 struct Routing {
     router: Router,
+    /// Sorted by method and shape.
     endpoints: Vec<HotEndpoint>,
 }
 
@@ -265,6 +270,12 @@ impl Directory {
         }
         let found = self.routing.router.find(method, path);
         Lookup::new(found.map(|index| &self.routing.endpoints[index as usize]), false)
+    }
+
+    /// All endpoints, sorted by method and shape.
+    #[must_use]
+    pub fn endpoints(&self) -> Lookup<&[HotEndpoint]> {
+        if self.damage.endpoints { Lookup::Damaged } else { Lookup::Found(&self.routing.endpoints) }
     }
 
     /// A compiled set.

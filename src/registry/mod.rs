@@ -22,7 +22,9 @@ use tokio::sync::oneshot;
 pub use plan::{Apply, FieldChange, FieldValue, Order, Outcome, Refusal};
 
 use crate::decide::Session;
-pub use crate::decide::{Asker, BATCH_TARGETS_MAX, Explanation, Step, StepResult, Target};
+pub use crate::decide::{
+    Asker, BATCH_TARGETS_MAX, Explanation, ReachPage, Reachable, Step, StepResult, Target, Unreached,
+};
 use crate::directory::{Compiler, Directory};
 use crate::model::{Kind, Mode, Pepper, Record, RecordName, Revision, UnixSeconds, Verdict};
 pub use crate::store::{DATABASE_FILE, Listed, OpenError, Page, StoreFault};
@@ -337,5 +339,18 @@ impl View<'_> {
     /// Explains what a credential with its right code would get; notes no use.
     pub fn explain(&self, credential: (Mode, u64), asker: &Asker<'_>, line: (&[u8], &[u8])) -> Explanation<'_> {
         crate::decide::explain(&self.published.directory, credential, asker, line, self.now)
+    }
+
+    /// What a credential with its right code could reach as `agent`, one page; notes no use.
+    ///
+    /// # Errors
+    /// See [`Unreached`].
+    pub fn reach(
+        &self,
+        credential: (Mode, u64),
+        agent: Option<&[u8]>,
+        page: (&[u8], usize),
+    ) -> Result<ReachPage<'_>, Unreached> {
+        crate::decide::reach(&self.published.directory, credential, agent, self.now, page)
     }
 }

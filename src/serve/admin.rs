@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use keyward_proto::admin::{
     AdminReply, AdminRequest, Apply as WireApply, Done, Explain, Explanation, Kind as WireKind, List, PAGE_RECORDS_MAX,
-    Page, Patch, RefusalKind, Refused, Report, Secret, Selector, StatusReport, UPLOAD_BYTES_MAX, Upload,
+    Page, Patch, Reach, RefusalKind, Refused, Report, Secret, Selector, StatusReport, UPLOAD_BYTES_MAX, Upload,
 };
 use keyward_proto::frame::{ADMIN_ERROR, ADMIN_FRAME_BYTES_MAX};
 use tokio::net::UnixStream;
@@ -14,7 +14,7 @@ use zeroize::Zeroizing;
 use super::connection::{Connection, Filled};
 use super::{Serving, convert};
 use crate::model::{Code, LastUses, Record};
-use crate::registry::{Apply, Asker, Listed, Order, Outcome, Refusal, Registry, StoreFault};
+use crate::registry::{Apply, Asker, Listed, Order, Outcome, Refusal, Registry, StoreFault, Unreached};
 
 /// Serves one connection until it is over.
 pub(super) async fn serve(stream: UnixStream, serving: Arc<Serving>, stop: CancellationToken) {
@@ -72,6 +72,7 @@ impl Session {
             AdminRequest::Show(selector) => self.show(&selector).await,
             AdminRequest::List(list) => self.list(list).await,
             AdminRequest::Explain(explain) => Ok(self.explain(&explain)),
+            AdminRequest::Reach(reach) => self.reach(&reach),
             AdminRequest::Status => Ok(AdminReply::Status(self.status())),
             AdminRequest::Upload(upload) => self.upload(upload, frame_bytes),
             AdminRequest::Apply(apply) => match self.apply(apply).await {
@@ -137,6 +138,21 @@ impl Session {
         let verdict = convert::owned_verdict(&explained.verdict);
         let steps = explained.steps.into_iter().map(convert::step).collect();
         AdminReply::Explanation(Explanation { steps, verdict })
+    }
+
+    fn reach(&self, reach: &Reach) -> Result<AdminReply, Refused> {
+        let view = self.serving.registry.view();
+        let credential = (convert::mode(reach.mode), reach.id);
+        let page = view.reach(credential, reach.agent.as_deref(), (&reach.after, PAGE_RECORDS_MAX));
+        let page = page.map_err(|unreached| match unreached {
+            Unreached::NotInForce(reason, why) => {
+                let ((mode, id), reason) = (credential, convert::reason(reason).name());
+                invalid(format!("{mode} {id} reaches nothing but public endpoints: {reason}: {why}"))
+            }
+            Unreached::Damaged(why) => unavailable(why),
+        })?;
+        let records = page.endpoints.iter().map(convert::reachable).collect();
+        Ok(AdminReply::Page(Page { records, next: page.next }))
     }
 
     fn upload(&mut self, part: Upload, frame_bytes: usize) -> Result<AdminReply, Refused> {

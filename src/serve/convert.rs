@@ -12,7 +12,7 @@ use crate::model::{
     Identity, Kind, LastUse, LastUses, Method, Mode, Modes, Reason, Record, RecordName, Route, Template, UnixSeconds,
     Verdict,
 };
-use crate::registry::{Asker, FieldChange, FieldValue, Listed, Step, StepResult};
+use crate::registry::{Asker, FieldChange, FieldValue, Listed, Reachable, Step, StepResult};
 use crate::tags::{TAGS_MAX, Tag, TagSet};
 
 // ---- questions and verdicts ----
@@ -294,6 +294,15 @@ fn endpoint_record(endpoint: &Endpoint) -> wire::EndpointRecord {
         tags: endpoint.tags.iter().map(ToString::to_string).collect(),
         modes: endpoint.modes.names().into_iter().map(str::to_string).collect(),
     }
+}
+
+pub(super) fn reachable(endpoint: &Reachable<'_>) -> wire::Record {
+    wire::Record::Endpoint(wire::EndpointRecord {
+        method: endpoint.method.to_string(),
+        path: endpoint.template.to_string(),
+        tags: endpoint.tags.iter().map(ToString::to_string).collect(),
+        modes: endpoint.modes.names().into_iter().map(str::to_string).collect(),
+    })
 }
 
 fn credential_record(credential: &Credential, uses: &LastUses, now: UnixSeconds) -> wire::CredentialRecord {

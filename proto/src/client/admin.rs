@@ -126,7 +126,11 @@ impl AdminClient {
 
 fn resend(request: &AdminRequest) -> Resend {
     match request {
-        AdminRequest::Show(_) | AdminRequest::List(_) | AdminRequest::Explain(_) | AdminRequest::Status => Resend::Once,
+        AdminRequest::Show(_)
+        | AdminRequest::List(_)
+        | AdminRequest::Explain(_)
+        | AdminRequest::Status
+        | AdminRequest::Reach(_) => Resend::Once,
         AdminRequest::Add(_)
         | AdminRequest::Set(_)
         | AdminRequest::Remove(_)

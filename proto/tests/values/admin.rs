@@ -1,7 +1,7 @@
 use keyward_proto::ErrorCode;
 use keyward_proto::admin::{
     AdminReply, AdminRequest, AgentPatch, AgentRecord, Apply, CredentialPatch, CredentialRecord, Done, EndpointPatch,
-    EndpointRecord, Explain, Explanation, FieldChange, FieldValue, Kind, LastUse, List, Page, Patch, Record,
+    EndpointRecord, Explain, Explanation, FieldChange, FieldValue, Kind, LastUse, List, Page, Patch, Reach, Record,
     RefusalKind, Refused, Report, Secret, Selector, SetText, StatusReport, Step, Upload,
 };
 use keyward_proto::query::{Mode, Reason, Verdict};
@@ -167,6 +167,21 @@ fn readings() -> Vec<Vector> {
             }),
         ),
         admin("status", "No body.", AdminRequest::Status),
+        admin(
+            "reach",
+            "Key 2, agent '4', behind the opaque mark 'GET /api/v2/tickets'.",
+            AdminRequest::Reach(Reach {
+                mode: Mode::Key,
+                id: 2,
+                agent: Some(b"4".to_vec()),
+                after: b"GET /api/v2/tickets".to_vec(),
+            }),
+        ),
+        admin(
+            "reach_nobody",
+            "Token 18, no agent, the first page.",
+            AdminRequest::Reach(Reach { mode: Mode::Token, id: 18, agent: None, after: Vec::new() }),
+        ),
     ]
 }
 
