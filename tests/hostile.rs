@@ -1,5 +1,5 @@
 //! Bytes that mean harm: against the decoders and the decision in this process, and against the real daemon.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test")]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::wildcard_enum_match_arm, reason = "a test")]
 #![allow(unreachable_pub, reason = "the support is shared by several test files")]
 
 #[path = "support/raw.rs"]

@@ -370,7 +370,8 @@ fn a_socket_that_a_crash_left_is_replaced_with_the_right_access_and_nothing_else
 
     let elsewhere = home.path().join("precious");
     fs::write(&elsewhere, "precious").unwrap();
-    let make: [(&str, &dyn Fn(&Path)); 3] = [
+    type Make<'m> = (&'static str, &'m dyn Fn(&Path));
+    let make: [Make<'_>; 3] = [
         ("a file", &|path| fs::write(path, "precious").unwrap()),
         ("a directory", &|path| fs::create_dir(path).unwrap()),
         ("a symbolic link", &|path| symlink(&elsewhere, path).unwrap()),
