@@ -287,6 +287,10 @@ mod tests {
             r#"{"keys": [{"id": 1, "code": "SECRETSECRET"#,
             r#"{"keys": [{"id": 1, "code": "SECRETSECRET" "x": 1}]}"#,
             r#"{"keys": [{"id": 1, "code": SECRETSECRET}]}"#,
+            r#"{"keys": [{"id": 1, "code:"SECRETSECRET":"x"}]}"#,
+            r#"{"keys": [{"id": 1, "cod,SECRETSECRET": "x"}]}"#,
+            r#"{"SECRETSECRET": []}"#,
+            r#"{"keys": [{"id": 1, "`, expected one of `SECRET": "x"}]}"#,
         ] {
             let error = json(text).err().unwrap_or_else(|| panic!("{text} is taken"));
             assert!(!error.contains("SECRET"), "{error}");

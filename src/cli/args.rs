@@ -333,8 +333,9 @@ pub struct Check {
     /// The address the request comes from; sent as typed
     #[arg(long, value_name = "ADDRESS", allow_hyphen_values = true)]
     pub ip: Option<OsString>,
-    /// A tag to ask for instead of an endpoint; may be repeated, all are taken as one endpoint's
-    #[arg(long = "tag", value_name = "TAG", allow_hyphen_values = true)]
+    /// Tags to ask for instead of an endpoint, all taken as one endpoint's; may be repeated
+    // No tag begins with a hyphen; were hyphens allowed, an option behind the tags would be taken for one more.
+    #[arg(long = "tag", value_name = "TAG", num_args = 1..)]
     pub tags: Vec<OsString>,
     /// Like GET
     #[arg(requires = "path", conflicts_with = "tags")]

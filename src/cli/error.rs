@@ -8,6 +8,7 @@ use keyward_proto::ErrorCode;
 use keyward_proto::admin::{Kind, RefusalKind, Refused};
 use keyward_proto::client::ClientError;
 
+use super::input::without_codes;
 use super::tables::escape;
 
 /// Exit statuses of the contract's section 4.
@@ -133,7 +134,7 @@ impl From<ClientError> for CliError {
 impl fmt::Display for CliError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Input(message) => f.write_str(&escape(message)),
+            Self::Input(message) => f.write_str(&escape(&without_codes(message))),
             Self::Refused(refused) => write_refused(f, refused),
             Self::Unreachable { socket, cause } => write_unreachable(f, socket, cause),
             Self::Client(error) => f.write_str(&escape(&error.to_string())),
@@ -164,7 +165,7 @@ fn write_refused(f: &mut fmt::Formatter<'_>, refused: &Refused) -> fmt::Result {
     if let Some((kind, index)) = refused.place {
         write!(f, "{}[{index}]: ", section(kind))?;
     }
-    f.write_str(&escape(&refused.message))
+    f.write_str(&escape(&without_codes(&refused.message)))
 }
 
 /// The name of a kind's section in an apply file.

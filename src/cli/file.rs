@@ -156,10 +156,11 @@ fn yaml_reason(error: &YamlError) -> String {
         YamlError::SerdeInvalidValue { unexpected, expected, .. } => {
             format!("invalid value: {}, expected {expected}", kind_of_value(unexpected))
         }
-        YamlError::SerdeUnknownField { field, .. } => format!("unknown field `{field}`"),
+        YamlError::SerdeUnknownField { field, .. } if is_field_like(field) => format!("unknown field `{field}`"),
+        YamlError::SerdeUnknownField { .. } => "unknown field".to_owned(),
         YamlError::SerdeMissingField { field, .. } => format!("missing field `{field}`"),
-        YamlError::DuplicateMappingKey { key: Some(key), .. } => format!("duplicate key `{key}`"),
-        YamlError::DuplicateMappingKey { key: None, .. } => "duplicate key".to_owned(),
+        YamlError::DuplicateMappingKey { key: Some(key), .. } if is_field_like(key) => format!("duplicate key `{key}`"),
+        YamlError::DuplicateMappingKey { .. } => "duplicate key".to_owned(),
         YamlError::Unexpected { expected, .. } => format!("expected {expected}"),
         YamlError::InvalidScalar { ty, .. } => format!("expected {ty}"),
         YamlError::InvalidBooleanStrict { .. } => "expected true or false".to_owned(),
@@ -197,12 +198,27 @@ fn refused_at(text: &[u8], offset: usize, why: String) -> FileError {
     FileError::Refused { line, column, why }
 }
 
-/// Serde quotes the string it did not want, which may be a code in the wrong place: the place says enough.
+/// Longer than any field's name, mistyped.
+const SHOWN_NAME_BYTES_MAX: usize = 24;
+
+/// Serde quotes the string or the field's name that it did not want, which may be a code in the wrong place, or behind a
+/// lost quotation mark: the place says enough.
 fn without_value(message: &str) -> String {
     for start in ["invalid type: string \"", "invalid value: string \""] {
         if let (true, Some(end)) = (message.starts_with(start), message.rfind("\", expected ")) {
             return format!("{}{}", start.trim_end_matches(" \""), &message[end + 1..]);
         }
     }
+    if let Some(rest) = message.strip_prefix("unknown field `")
+        && let Some(end) = rest.rfind("`, expected one of ").or_else(|| rest.rfind("`, expected `"))
+        && !is_field_like(&rest[..end])
+    {
+        return format!("unknown field{}", &rest[end + 1..]);
+    }
     message.to_owned()
+}
+
+/// What a slip makes of a field's name, and no code that was ever made is.
+fn is_field_like(name: &str) -> bool {
+    name.len() <= SHOWN_NAME_BYTES_MAX && name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')
 }

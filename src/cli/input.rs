@@ -1,5 +1,6 @@
 //! Secrets and lists as they are typed.
 
+use std::borrow::Cow;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::AsFd;
@@ -13,6 +14,30 @@ use super::error::CliError;
 const SECRET_LINE_BYTES_MAX: usize = 64 * 1024;
 /// A credential fits, so that growing leaves no copy of it behind.
 const SECRET_LINE_CAPACITY: usize = 1024;
+
+/// Characters of a code that Keyward makes.
+const MADE_CODE_CHARS: usize = 25;
+/// Put where a code may have been.
+pub(super) const HIDDEN: &str = "(hidden: it may be a credential)";
+
+/// `text` without what looks like a code that Keyward made. Such a one in the wrong place of a file or command would
+/// otherwise be repeated by the message that refuses it.
+pub(super) fn without_codes(text: &str) -> Cow<'_, str> {
+    let is_of_code = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit();
+    if text.split(|c| !is_of_code(c)).all(|run| run.len() < MADE_CODE_CHARS) {
+        return Cow::Borrowed(text);
+    }
+    let mut shown = String::with_capacity(text.len());
+    let mut rest = text;
+    while !rest.is_empty() {
+        let (run, behind) = rest.split_at(rest.find(|c| !is_of_code(c)).unwrap_or(rest.len()));
+        shown.push_str(if run.len() < MADE_CODE_CHARS { run } else { HIDDEN });
+        let (other, next) = behind.split_at(behind.find(is_of_code).unwrap_or(behind.len()));
+        shown.push_str(other);
+        rest = next;
+    }
+    Cow::Owned(shown)
+}
 
 /// The first line of standard input, without its newline. Read past the buffer of `Stdin`, which is never wiped.
 pub(super) fn secret_line() -> Result<Zeroizing<Vec<u8>>, CliError> {
@@ -110,6 +135,21 @@ mod tests {
     #[test]
     fn an_endless_line_is_not_read_to_its_end() {
         assert_eq!(first_line(io::repeat(b'a')).unwrap().len(), SECRET_LINE_BYTES_MAX + 1);
+    }
+
+    #[test]
+    fn what_looks_like_a_made_code_is_hidden_and_nothing_else() {
+        for (text, shown) in [
+            ("", ""),
+            ("plain", "plain"),
+            ("18446744073709551615 is no id", "18446744073709551615 is no id"),
+            ("YWK2PGCS8CNW62SR8TBTBKWM", "YWK2PGCS8CNW62SR8TBTBKWM"),
+            ("YWK2PGCS8CNW62SR8TBTBKWMY", HIDDEN),
+            ("é2:YWK2PGCS8CNW62SR8TBTBKWMY, x", "é2:(hidden: it may be a credential), x"),
+            ("aYWK2PGCS8CNW62SR8TBTBKWMYY", "a(hidden: it may be a credential)"),
+        ] {
+            assert_eq!(without_codes(text), shown);
+        }
     }
 
     #[test]

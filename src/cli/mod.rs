@@ -4,10 +4,10 @@
 //! alone. `serve` and `quickstart` are parsed here and carried out by `main`, which knows the daemon.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Parser;
-use clap::error::{ContextKind, ContextValue};
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use keyward_proto::admin::{self, AdminReply, AdminRequest};
 use keyward_proto::client::{AdminClient, ApplyOutcome, ClientError, QueryClient};
 
@@ -58,21 +58,29 @@ pub enum Task {
 /// Wrong usage, or help and version, which clap returns as errors too. None shows a word that holds a credential.
 pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> {
     Cli::try_parse_from(words).map_err(|mut error| {
+        let is_stray = matches!(error.kind(), ErrorKind::UnknownArgument | ErrorKind::TooManyValues);
         for place in [ContextKind::InvalidArg, ContextKind::InvalidSubcommand, ContextKind::InvalidValue] {
-            if matches!(error.get(place), Some(ContextValue::String(word)) if may_hold_credential(word)) {
-                error.insert(place, ContextValue::String("(hidden: it may be a credential)".to_owned()));
+            if let Some(ContextValue::String(word)) = error.get(place)
+                && (may_hold_credential(word) || (is_stray && may_be_code(word)))
+            {
+                error.insert(place, ContextValue::String(input::HIDDEN.to_owned()));
             }
         }
         error
     })
 }
 
-/// `key 2:…`, also in the wrong place: nothing else that is typed has a scheme, a blank and a colon.
+/// `key 2:…`, or a code that Keyward made, also in the wrong place: nothing else that is typed looks so.
 fn may_hold_credential(word: &str) -> bool {
-    let word = word.to_ascii_lowercase();
-    ["key ", "token ", "session "]
-        .iter()
-        .any(|scheme| word.find(scheme).is_some_and(|start| word[start..].contains(':')))
+    let lower = word.to_ascii_lowercase();
+    let has_scheme = |scheme: &&str| lower.find(*scheme).is_some_and(|start| lower[start..].contains(':'));
+    ["key ", "token ", "session "].iter().any(has_scheme) || input::without_codes(word) != word
+}
+
+/// A word where none belongs, as in `--code-stdin CODE`: any that is no option and has a code's length.
+fn may_be_code(word: &str) -> bool {
+    const CODE_BYTES_MIN: usize = 8;
+    word.len() >= CODE_BYTES_MIN && !word.starts_with('-')
 }
 
 /// Carries out a command, or says which of the daemon's it is.
@@ -161,6 +169,16 @@ fn apply(context: &Context, args: &Apply) -> Result<Exit, CliError> {
         print(&records::report(&report))?;
     }
     Ok(Exit::Done)
+}
+
+/// Reads the text of an apply file, whose name tells its syntax, without sending it: how many records it holds, or why
+/// it is refused and where.
+///
+/// # Errors
+/// It is no apply file; holds nothing of what may be a code.
+pub fn read_apply_text(text: &[u8], name: &Path) -> Result<usize, String> {
+    let file = ApplyFile::parse(text, file::Syntax::of(name)).map_err(|error| error.to_string())?;
+    Ok(file.into_patches().count())
 }
 
 fn status(context: &Context) -> Result<Exit, CliError> {

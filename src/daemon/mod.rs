@@ -9,6 +9,7 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use nix::unistd::Group;
 pub use quickstart::quickstart;
@@ -31,6 +32,8 @@ pub const ADMIN_SOCKET: &str = "admin.sock";
 const LOG_VARIABLE: &str = "KEYWARD_LOG";
 /// Descriptors that are no client's: listeners, database, log, runtime.
 const DESCRIPTORS_RESERVED: usize = 64;
+/// Connections that were cut off give the registry back within microseconds; a read of a stuck disk may never end.
+const THREADS_END_MAX: Duration = Duration::from_secs(5);
 
 /// Why the daemon does not run. Each says what failed, why, and what to do.
 #[derive(Debug)]
@@ -90,6 +93,7 @@ struct Daemon {
     registry: Registry,
     doors: Doors,
     rules: Rules,
+    stop: CancellationToken,
     sockets: [PathBuf; 2],
     _locks: [DirectoryLock; 2],
 }
@@ -111,9 +115,12 @@ impl Daemon {
         let runtime = runtime(config.workers)?;
         let sockets = [config.runtime.join(QUERY_SOCKET), config.runtime.join(ADMIN_SOCKET)];
         let admin_group = admin_group(config.admin.group.as_deref())?;
+        let stop = CancellationToken::new();
         let doors = {
-            // Tokio registers listeners with the runtime they are made in.
+            // Tokio registers signals and listeners with the runtime they are made in.
             let _inside = runtime.enter();
+            // Before anybody can connect: from then on every stop is an orderly one.
+            stop_on_signals(&stop).map_err(|error| StartError::System("listen for signals", error))?;
             Doors {
                 query: bind(&sockets[0], query_access(&config.group)).map_err(StartError::Socket)?,
                 admin: bind(&sockets[1], admin_group.map_or(Access::Owner, Access::Group))
@@ -133,7 +140,7 @@ impl Daemon {
             },
             stop_deadline: config.limits.stop_deadline,
         };
-        Ok(Self { runtime, registry, doors, rules, sockets, _locks: locks })
+        Ok(Self { runtime, registry, doors, rules, stop, sockets, _locks: locks })
     }
 
     /// Serves until a signal comes; `beside` runs on a thread of its own meanwhile.
@@ -141,11 +148,9 @@ impl Daemon {
         self,
         beside: impl FnOnce(CancellationToken) -> Result<(), String> + Send + 'static,
     ) -> Result<(), StartError> {
-        let Self { runtime, registry, doors, rules, sockets, _locks } = self;
-        let stop = CancellationToken::new();
+        let Self { runtime, registry, doors, rules, stop, sockets, _locks } = self;
         let registry = Arc::new(registry);
         let outcome = runtime.block_on(async {
-            stop_on_signals(&stop).map_err(|error| StartError::System("listen for signals", error))?;
             tracing::info!(
                 version = env!("CARGO_PKG_VERSION"),
                 query = %sockets[0].display(),
@@ -167,8 +172,9 @@ impl Daemon {
             // Left behind it is stale, and the next start clears it.
             let _ = std::fs::remove_file(socket);
         }
-        runtime.shutdown_background();
-        // The writer stores the last uses and ends.
+        // Connections that were cut off at the stop's deadline hold the registry until their threads have ended.
+        runtime.shutdown_timeout(THREADS_END_MAX);
+        // The last one: the writer stores the last uses and ends.
         drop(registry);
         tracing::info!("stopped");
         outcome

@@ -243,8 +243,8 @@ fn set_words(whose: &str, set: &CompiledSet, endpoint: &HotEndpoint) -> String {
     let tags: Vec<Tag> = endpoint.tags.iter().filter_map(|text| Tag::parse(text).ok()).collect();
     let tags: Vec<TagRef<'_>> = tags.iter().map(Tag::as_ref).collect();
     match set.set().deciding(&tags) {
-        (Outcome::Granted, Some(pattern)) => format!("{whose} allows it by {pattern}"),
-        (Outcome::Denied, Some(pattern)) => format!("{whose} denies it by {pattern}"),
-        (_, _) => format!("nothing in {whose} allows it: {}", set.set()),
+        (Outcome::Granted, Some(pattern)) => format!("{whose}: allowed by {pattern}"),
+        (Outcome::Denied, Some(pattern)) => format!("{whose}: denied by {pattern}"),
+        (_, _) => format!("{whose}: nothing allows it among {}", set.set()),
     }
 }

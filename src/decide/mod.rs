@@ -166,6 +166,7 @@ fn identity<'d>(
         mode,
         credential_id,
         code,
+        code_mark: credential.code_hash(code).mark(),
         expires_at: valid_until(credential, code),
         app_id: credential.app_id(),
         agent: &agent.terms,

@@ -174,6 +174,22 @@ impl Compiler {
         Some(set)
     }
 
+    /// Whether a record uses `set`.
+    #[must_use]
+    pub fn uses_set(&self, set: &Arc<TagSet>) -> bool {
+        self.interned.contains_key(set)
+    }
+
+    /// Whether the record was taken; tombstones of endpoints are not kept.
+    #[must_use]
+    pub fn has(&self, key: &RecordKey) -> bool {
+        match key {
+            RecordKey::Agent(id) => self.directory.agents.get(id.get()).is_some(),
+            RecordKey::Credential(mode, id) => self.directory.credentials[mode.index()].get(id.get()).is_some(),
+            RecordKey::Endpoint(..) => self.endpoints.contains_key(key),
+        }
+    }
+
     /// Distinct sets in use.
     #[must_use]
     pub fn set_count(&self) -> usize {

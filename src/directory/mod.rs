@@ -12,8 +12,8 @@ pub use compile::Compiler;
 use slots::Slots;
 
 use crate::model::{
-    AgentTerms, AllowList, Binding, CodeHash, Codes, Credential, Id, Kind, Mode, Modes, Pepper, RetiringCode, Revision,
-    UnixSeconds,
+    AgentTerms, AllowList, Binding, CodeHash, CodeSlot, Codes, Credential, Id, Kind, Mode, Modes, Pepper, RetiringCode,
+    Revision, UnixSeconds,
 };
 use crate::route::{Method, Router};
 use crate::tags::CompiledSet;
@@ -120,6 +120,15 @@ impl HotCredential {
     #[must_use]
     pub const fn hash(&self) -> &CodeHash {
         &self.hash
+    }
+
+    /// The hash of one of its codes; the current one's where there is no retiring one.
+    #[must_use]
+    pub fn code_hash(&self, code: CodeSlot) -> CodeHash {
+        match code {
+            CodeSlot::Current => self.hash,
+            CodeSlot::Retiring => self.retiring().map_or(self.hash, |retiring| retiring.hash),
+        }
     }
 
     /// The retiring code, whether or not its deadline has passed.

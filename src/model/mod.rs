@@ -7,12 +7,14 @@
 //! | [`secret`] | the pepper, codes, hashes: nothing here can be printed |
 //! | [`record`] | agents, endpoints, credentials; a committed [`Change`] of them |
 //! | [`edit`] | what an operator gives of a record |
+//! | [`uses`] | last uses of codes |
 //! | [`verdict`] | questions' answers |
 
 pub mod address;
 pub mod edit;
 pub mod record;
 pub mod secret;
+pub mod uses;
 pub mod verdict;
 
 use std::fmt;
@@ -23,6 +25,7 @@ pub use record::{
     Agent, Binding, Change, Codes, Credential, Endpoint, Kind, Record, RecordKey, RecordName, RetiringCode,
 };
 pub use secret::{Code, CodeHash, Pepper, PresentedCode, PresentedCredential};
+pub use uses::{CodeMark, LastUse, LastUses};
 pub use verdict::{AgentTerms, CodeSlot, Identity, Reason, Route, Terms, Verdict};
 
 pub use crate::route::{Method, Template};

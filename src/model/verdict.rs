@@ -1,6 +1,6 @@
 //! Verdicts: allow with its terms, deny with one reason, or a fault.
 
-use super::{Mode, UnixSeconds};
+use super::{CodeMark, Mode, UnixSeconds};
 
 /// Why a question is denied: section 2.4, in the order of its table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -84,6 +84,8 @@ pub struct Identity<'d> {
     pub credential_id: u64,
     /// Which of its codes.
     pub code: CodeSlot,
+    /// What tells that code from others; for the last use only, never shown.
+    pub code_mark: CodeMark,
     /// The earlier of the credential's expiry and a retiring code's deadline.
     pub expires_at: Option<UnixSeconds>,
     /// A token's application.

@@ -27,11 +27,14 @@ pub use crate::decide::{
 };
 use crate::directory::{Compiler, Directory};
 use crate::model::{Kind, Mode, Pepper, Record, RecordName, Revision, UnixSeconds, Verdict};
-pub use crate::store::{DATABASE_FILE, LastUse, LastUses, Listed, OpenError, Page, StoreFault};
+pub use crate::store::{DATABASE_FILE, Listed, OpenError, Page, StoreFault};
 use crate::store::{Head, Store};
 use clock::Clock;
 use uses::UseBook;
 use writer::{Job, Writer};
+
+/// A clock that is set back by a time service moves by less.
+const CLOCK_BEHIND_ALARM_SECONDS: u64 = 60;
 
 /// How far a change has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -222,13 +225,11 @@ impl Registry {
         Ok(page)
     }
 
-    /// Uses that are not stored yet are the newer ones.
+    /// Adds the uses that are not stored yet.
     fn with_pending_uses(&self, mut listed: Listed) -> Listed {
         if let Record::Credential(credential) = &listed.record {
             let pending = self.shared.uses.pending(credential.mode, credential.id);
-            for (stored, pending) in listed.uses.iter_mut().zip(pending) {
-                *stored = pending.or(*stored);
-            }
+            listed.uses = pending.merged(listed.uses);
         }
         listed
     }
@@ -243,15 +244,23 @@ impl Registry {
     #[must_use]
     pub fn summary(&self) -> Summary {
         let view = self.view();
+        let clock_behind = self.shared.clock.behind();
+        let mut alarms = self.shared.alarms().clone();
+        if clock_behind > CLOCK_BEHIND_ALARM_SECONDS {
+            alarms.push(format!(
+                "the system's clock stands {clock_behind} s behind the last commit: times are judged by the later one \
+                 until it has caught up; set the clock"
+            ));
+        }
         Summary {
             revision: view.published.directory.revision(),
             now: view.now,
-            clock_behind: self.shared.clock.behind(),
+            clock_behind,
             agents: view.published.directory.live_ids(Kind::Agent).len() as u64,
             counts: view.published.counts,
             questions: self.shared.questions.load(Ordering::Relaxed),
             writable: self.shared.writable.load(Ordering::Relaxed) && self.shared.store.is_open(),
-            alarms: self.shared.alarms().clone(),
+            alarms,
         }
     }
 }
@@ -323,7 +332,7 @@ impl View<'_> {
         };
         if let Some(identity) = &terms.identity {
             let credential = (identity.mode, identity.credential_id);
-            self.shared.uses.note(credential, identity.code, self.now, asker.address);
+            self.shared.uses.note(credential, identity.code_mark, self.now, asker.address);
         }
     }
 

@@ -3,8 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::model::{CodeSlot, Id, Mode, UnixSeconds, client_address};
-use crate::store::{LastUse, LastUses};
+use crate::model::{CodeMark, Id, LastUse, LastUses, Mode, UnixSeconds, client_address};
 
 /// Threads that answer questions seldom meet on one of so many locks.
 const SHARDS: u8 = 32;
@@ -29,14 +28,14 @@ impl UseBook {
     }
 
     /// Notes that a code was accepted. Within one second the first address counts.
-    pub(super) fn note(&self, (mode, id): (Mode, u64), code: CodeSlot, at: UnixSeconds, address: Option<&[u8]>) {
+    pub(super) fn note(&self, (mode, id): (Mode, u64), code: CodeMark, at: UnixSeconds, address: Option<&[u8]>) {
         let mut shard = self.shard(id);
         if shard.len() >= SHARD_ENTRIES_MAX && !shard.contains_key(&(mode, id)) {
             return;
         }
-        let used = &mut shard.entry((mode, id)).or_default()[code as usize];
-        if used.is_none_or(|used| used.at < at) {
-            *used = Some(LastUse { at, address: address.and_then(client_address) });
+        let uses = shard.entry((mode, id)).or_default();
+        if !uses.knows(code, at) {
+            uses.note(LastUse { code, at, address: address.and_then(client_address) });
         }
     }
 
@@ -56,14 +55,12 @@ impl UseBook {
         all
     }
 
-    /// Puts back what could not be stored, unless a newer use was noted meanwhile.
+    /// Puts back what could not be stored.
     pub(super) fn put_back(&self, uses: Vec<(Mode, Id, LastUses)>) {
         for (mode, id, older) in uses {
             let mut shard = self.shard(id.get());
             let newer = shard.entry((mode, id.get())).or_default();
-            for (newer, older) in newer.iter_mut().zip(older) {
-                *newer = newer.or(older);
-            }
+            *newer = newer.merged(older);
         }
     }
 }
@@ -73,23 +70,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_latest_use_of_each_code_is_kept() {
+    fn what_waits_is_taken_once_and_put_back_beside_what_came_since() {
         let book = UseBook::new();
         let id = Id::new(5).unwrap();
-        book.note((Mode::Key, 5), CodeSlot::Current, UnixSeconds(10), Some(b"10.0.0.1"));
-        book.note((Mode::Key, 5), CodeSlot::Current, UnixSeconds(12), Some(b"unix:"));
-        book.note((Mode::Key, 5), CodeSlot::Retiring, UnixSeconds(11), None);
-        book.note((Mode::Token, 5), CodeSlot::Current, UnixSeconds(1), None);
-        let [current, retiring] = book.pending(Mode::Key, id);
-        assert_eq!(current, Some(LastUse { at: UnixSeconds(12), address: None }));
-        assert_eq!(retiring.map(|used| used.at), Some(UnixSeconds(11)));
+        let [old, new] = [1, 2].map(|byte| CodeMark::from_bytes([byte; 8]));
+        book.note((Mode::Key, 5), old, UnixSeconds(10), Some(b"10.0.0.1"));
+        book.note((Mode::Key, 5), old, UnixSeconds(10), Some(b"10.0.0.2"));
+        book.note((Mode::Token, 5), old, UnixSeconds(1), None);
+        let first: Vec<LastUse> = book.pending(Mode::Key, id).iter().collect();
+        assert_eq!(first, [LastUse { code: old, at: UnixSeconds(10), address: client_address(b"10.0.0.1") }]);
         let taken = book.take();
         assert_eq!(taken.len(), 2);
-        assert_eq!(book.pending(Mode::Key, id), [None, None]);
-        book.note((Mode::Key, 5), CodeSlot::Current, UnixSeconds(20), None);
+        assert_eq!(book.pending(Mode::Key, id), LastUses::default());
+        book.note((Mode::Key, 5), new, UnixSeconds(20), Some(b"unix:"));
         book.put_back(taken);
-        let [current, retiring] = book.pending(Mode::Key, id);
-        assert_eq!(current.map(|used| used.at), Some(UnixSeconds(20)));
-        assert_eq!(retiring.map(|used| used.at), Some(UnixSeconds(11)));
+        let both = book.pending(Mode::Key, id);
+        assert!(both.knows(old, UnixSeconds(10)) && both.knows(new, UnixSeconds(20)));
     }
 }

@@ -1,5 +1,6 @@
 //! The single writer: gathers what waits, one transaction for all of it, then publish, then acknowledge.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
@@ -9,7 +10,7 @@ use tokio::sync::oneshot;
 use super::plan::{self, Order, Outcome, Refusal, Stop};
 use super::{Shared, Stage};
 use crate::directory::Compiler;
-use crate::model::{Change, Revision};
+use crate::model::{Change, Record, Revision};
 use crate::store::{Head, Loaded, StoreFault};
 use crate::tags::TagSet;
 
@@ -86,7 +87,8 @@ impl Writer {
 
     fn commit_group(&mut self, group: Vec<Job>) {
         let (orders, replies): (Vec<_>, Vec<_>) = group.into_iter().map(|job| (job.order, job.reply)).unzip();
-        let results = self.ensure_open().and_then(|()| self.write(orders).inspect_err(|fault| self.note_fault(fault)));
+        let results =
+            self.ensure_open().and_then(|()| caught(|| self.write(orders)).inspect_err(|fault| self.note_fault(fault)));
         match results {
             Ok(results) => {
                 self.publish(&results);
@@ -142,8 +144,14 @@ impl Writer {
             return;
         }
         for (change, revision) in changes {
+            let first = change.records.first().map(Record::key);
+            let first = first.map(|key| key.to_string()).unwrap_or_default();
+            tracing::info!(revision = revision.0, records = change.records.len(), first, "changed");
             self.unused_sets.extend(self.compiler.apply(&change.records, *revision));
         }
+        // What one change of the group left another may have taken up.
+        let compiler = &self.compiler;
+        self.unused_sets.retain(|set| !compiler.uses_set(set));
         self.shared.publish(&self.compiler, &self.head);
         self.shared.observe(Stage::Published);
     }
@@ -200,9 +208,11 @@ impl Writer {
             return;
         }
         let stored = self.ensure_open().and_then(|()| {
-            let mut transaction = self.shared.store.begin(&self.head)?;
-            transaction.put_uses(uses.iter().copied())?;
-            transaction.commit(self.shared.clock.now())
+            caught(|| {
+                let mut transaction = self.shared.store.begin(&self.head)?;
+                transaction.put_uses(uses.iter().copied())?;
+                transaction.commit(self.shared.clock.now())
+            })
         });
         match stored {
             Ok(head) => self.head = head,
@@ -212,4 +222,13 @@ impl Writer {
             }
         }
     }
+}
+
+/// redb may panic over a file that was damaged: a fault as others, after which the database is reopened. The writer's
+/// own state moves only after a commit.
+fn caught<T>(write: impl FnOnce() -> Result<T, StoreFault>) -> Result<T, StoreFault> {
+    catch_unwind(AssertUnwindSafe(write)).unwrap_or_else(|_| {
+        let what = "its structure can't be followed; restore a backup, and keep the damaged file for examination";
+        Err(StoreFault::Storage(what.to_string()))
+    })
 }

@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 
 use super::connection::{Connection, Filled};
 use super::{Serving, convert};
-use crate::model::{Code, Record};
+use crate::model::{Code, LastUses, Record};
 use crate::registry::{Apply, Asker, Listed, Order, Outcome, Refusal, Registry, StoreFault, Unreached};
 
 /// Serves one connection until it is over.
@@ -42,6 +42,7 @@ pub(super) async fn serve(stream: UnixStream, serving: Arc<Serving>, stop: Cance
             if connection.flush().await.is_err() {
                 return;
             }
+            connection.restart_deadlines();
         }
         if matches!(filled, Filled::Last) {
             connection.say_stopping().await;
@@ -105,7 +106,7 @@ impl Session {
         // The change stands, whether or not the disk can be read now.
         let listed = match self.blocking(move |registry| registry.show(&name)).await {
             Ok(Some(listed)) => listed,
-            Ok(None) | Err(_) => Listed { record, uses: [None, None] },
+            Ok(None) | Err(_) => Listed { record, uses: LastUses::default() },
         };
         let record = Some(convert::record(&listed, self.serving.registry.view().now()));
         Ok(AdminReply::Done(Done { record, credential: credential.flatten() }))

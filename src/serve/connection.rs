@@ -85,9 +85,11 @@ impl Connection {
         loop {
             self.input.reserve(self.read_bytes);
             tokio::select! {
+                // In this order: a peer that never pauses can't hold up a stop, and a deadline that passed while the
+                // peer's bytes lay ready has not cut it off.
                 biased;
-                read = self.stream.read_buf(&mut self.input) => return self.note_read(read),
                 () = self.stop.cancelled() => return self.take_rest(),
+                read = self.stream.read_buf(&mut self.input) => return self.note_read(read),
                 () = self.alarm.as_mut() => {}
             }
             let deadline = self.deadline();
@@ -118,9 +120,11 @@ impl Connection {
             Ok(bytes) => {
                 self.last_byte = Instant::now();
                 // A client that fills its room is pipelining: give it more, and less again when it stops.
-                let room = if bytes == self.read_bytes { self.read_bytes * 2 } else { self.read_bytes / 2 };
-                if bytes >= self.read_bytes || bytes < self.read_bytes / 4 {
-                    self.read_bytes = room.clamp(READ_BYTES_MIN, READ_BYTES_MAX);
+                // The buffer may have had more room than was asked for, so `bytes` may be more, too.
+                if bytes >= self.read_bytes {
+                    self.read_bytes = (self.read_bytes * 2).min(READ_BYTES_MAX);
+                } else if bytes < self.read_bytes / 4 {
+                    self.read_bytes = (self.read_bytes / 2).max(READ_BYTES_MIN);
                 }
                 Filled::More
             }
@@ -137,6 +141,16 @@ impl Connection {
             }
         }
         Filled::Last
+    }
+
+    /// Begins both deadlines anew. For when the daemon was busy with the peer's request, or the peer with its replies: the
+    /// peer could not send meanwhile, or had no reason to.
+    pub(super) fn restart_deadlines(&mut self) {
+        // The alarm rings too early then, and is set anew.
+        self.last_byte = Instant::now();
+        if let Some(began) = &mut self.frame_began {
+            *began = self.last_byte;
+        }
     }
 
     /// Hands every whole frame of the input to `answer`, which appends replies, until the input or the room for replies
@@ -228,6 +242,7 @@ impl Connection {
         };
         if written < self.output.len() {
             timeout(self.deadlines.frame, self.stream.write_all(&self.output[written..])).await??;
+            self.restart_deadlines();
         }
         self.output.clear();
         self.output.shrink_to(self.read_bytes);

@@ -9,9 +9,10 @@ use keyward_proto::query::{
 use crate::model::record::{AgentName, Attributes, Label};
 use crate::model::{
     Agent, AgentEdit, AllowList, Binding, Code, CodeSlot, Credential, CredentialEdit, Edit, Endpoint, EndpointEdit, Id,
-    Identity, Kind, Method, Mode, Modes, Reason, Record, RecordName, Route, Template, UnixSeconds, Verdict,
+    Identity, Kind, LastUse, LastUses, Method, Mode, Modes, Reason, Record, RecordName, Route, Template, UnixSeconds,
+    Verdict,
 };
-use crate::registry::{Asker, FieldChange, FieldValue, LastUse, LastUses, Listed, Reachable, Step, StepResult};
+use crate::registry::{Asker, FieldChange, FieldValue, Listed, Reachable, Step, StepResult};
 use crate::tags::{TAGS_MAX, Tag, TagSet};
 
 // ---- questions and verdicts ----
@@ -326,8 +327,8 @@ fn credential_record(credential: &Credential, uses: &LastUses, now: UnixSeconds)
         allow_ip: credential.allow_ip.as_ref().map(|list| list.blocks().iter().map(ToString::to_string).collect()),
         state: state(credential, now).to_string(),
         retiring_until: retiring.map(|retiring| retiring.until.0),
-        last_used: uses[0].as_ref().map(last_use),
-        retiring_last_used: uses[1].as_ref().map(last_use),
+        last_used: uses.of(&credential.codes.current).map(last_use),
+        retiring_last_used: retiring.and_then(|retiring| uses.of(&retiring.hash)).map(last_use),
     }
 }
 
@@ -346,7 +347,7 @@ fn state(credential: &Credential, now: UnixSeconds) -> &'static str {
     }
 }
 
-fn last_use(used: &LastUse) -> wire::LastUse {
+fn last_use(used: LastUse) -> wire::LastUse {
     wire::LastUse { at: used.at.0, address: used.address.map(|address| address.to_string()) }
 }
 

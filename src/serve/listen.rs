@@ -3,7 +3,7 @@
 use std::fmt;
 use std::fs::Permissions;
 use std::io;
-use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _, chown};
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _, chown};
 use std::os::unix::net::{UnixListener as StdListener, UnixStream as StdStream};
 use std::path::{Path, PathBuf};
 
@@ -81,7 +81,10 @@ pub fn bind(path: &Path, access: Access) -> Result<UnixListener, BindError> {
     listener.set_nonblocking(true).map_err(io)?;
     std::fs::set_permissions(path, Permissions::from_mode(0o600)).map_err(io)?;
     if let Access::Group(gid) = access {
-        chown(path, None, Some(gid)).map_err(io)?;
+        // A service that runs with the group makes the socket with it, and need not be allowed chown(2).
+        if std::fs::metadata(path).map_err(io)?.gid() != gid {
+            chown(path, None, Some(gid)).map_err(io)?;
+        }
         std::fs::set_permissions(path, Permissions::from_mode(0o660)).map_err(io)?;
     }
     UnixListener::from_std(listener).map_err(io)

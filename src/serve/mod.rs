@@ -16,7 +16,7 @@ pub mod listen;
 mod query;
 
 use std::collections::HashMap;
-use std::io;
+use std::io::{self, Write as _};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -277,11 +277,13 @@ fn admit(door: Door, stream: UnixStream, serving: &Arc<Serving>, tasks: &TaskTra
             tracing::warn!(?door, reason = %error.message, "a connection was refused");
             let mut frame = Vec::new();
             put_error(&mut frame, door.error_type(), 0, &error);
-            // A fresh socket has room for one small frame; if it can't be had, closing says it too.
-            let _ = stream.try_write(&frame);
+            // A fresh socket has room for one small frame, and tokio doesn't know yet that it has; where the write fails,
+            // closing says it too.
+            let _ = stream.into_std().and_then(|mut stream| stream.write_all(&frame));
             return;
         }
     };
+    tracing::debug!(?door, uid = place.uid, "connected");
     let (serving, stop) = (Arc::clone(serving), stop.clone());
     tasks.spawn(async move {
         let _place = place;

@@ -24,7 +24,9 @@ pub use open::{Loaded, OpenError, TableDamage};
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
 use row::{BadRow, HeadRow, RowKeys, Tally, UseRow, set_key};
 
-use crate::model::{Change, Id, Kind, Mode, Record, RecordKey, Revision, UnixSeconds, client_address};
+use crate::model::{
+    Change, CodeMark, Id, Kind, LastUse, LastUses, Mode, Record, RecordKey, Revision, UnixSeconds, client_address,
+};
 use crate::tags::TagSet;
 
 /// The database's name in its directory.
@@ -174,18 +176,6 @@ storage_fault_from!(
     redb::SetDurabilityError
 );
 
-/// When and from where a code was last accepted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LastUse {
-    /// The time.
-    pub at: UnixSeconds,
-    /// The address, when the trusted caller passed one.
-    pub address: Option<std::net::IpAddr>,
-}
-
-/// Last uses of a credential's current and retiring code.
-pub type LastUses = [Option<LastUse>; 2];
-
 /// An open database.
 pub struct Store {
     path: PathBuf,
@@ -327,7 +317,7 @@ impl Store {
         record: Record,
         uses: &impl ReadableTable<&'static [u8], &'static [u8]>,
     ) -> Result<Listed, StoreFault> {
-        let mut listed = Listed { record, uses: [None, None] };
+        let mut listed = Listed { record, uses: LastUses::default() };
         if let Record::Credential(credential) = &listed.record {
             let key = use_key(credential.mode, credential.id);
             if let Some(row) = uses.get(key.as_slice())? {
@@ -360,13 +350,13 @@ impl Store {
     }
 
     fn open_uses(&self, key: &[u8], row: &[u8]) -> Result<LastUses, StoreFault> {
-        let uses: UseRow = self.keys.open_row(Table::Uses, key, row).map_err(|BadRow| bad_row(Table::Uses, key))?;
-        Ok(uses.map(|used| {
-            used.map(|(at, address)| LastUse {
-                at: UnixSeconds(at),
-                address: address.and_then(|text| client_address(text.as_bytes())),
-            })
-        }))
+        let row: UseRow = self.keys.open_row(Table::Uses, key, row).map_err(|BadRow| bad_row(Table::Uses, key))?;
+        let mut uses = LastUses::default();
+        for (code, at, address) in row {
+            let address = address.and_then(|text| client_address(text.as_bytes()));
+            uses.note(LastUse { code: CodeMark::from_bytes(code), at: UnixSeconds(at), address });
+        }
+        Ok(uses)
     }
 }
 
@@ -382,6 +372,12 @@ fn bad_row(table: Table, key: &[u8]) -> StoreFault {
         Err(_) => format!("\"{}\"", key.escape_ascii()),
     };
     StoreFault::BadRow { table, key }
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        self.close();
+    }
 }
 
 /// The one write transaction: reads see what it has put.
@@ -458,10 +454,16 @@ impl Transaction<'_> {
                 continue;
             }
             let (key, row) = row::set_row(&self.store.keys, set);
-            if rows.get(key.as_slice())?.is_none() {
-                rows.insert(key.as_slice(), row.as_slice())?;
-                let element = self.store.keys.element(Table::TagSets, &row);
-                self.head.tallies[Table::TagSets as usize].add(element);
+            let found = rows.get(key.as_slice())?.map(|found| found.value() == row);
+            match found {
+                Some(true) => {}
+                // A damaged row. What stands for it in the tally is what it was: this very row.
+                Some(false) => drop(rows.insert(key.as_slice(), row.as_slice())?),
+                None => {
+                    rows.insert(key.as_slice(), row.as_slice())?;
+                    let element = self.store.keys.element(Table::TagSets, &row);
+                    self.head.tallies[Table::TagSets as usize].add(element);
+                }
             }
         }
         Ok(())
@@ -484,23 +486,28 @@ impl Transaction<'_> {
         Ok(())
     }
 
-    /// Merges last uses into the stored ones.
+    /// Merges last uses into the stored ones. In a broken table nothing is stored: no verdict rests on it.
     ///
     /// # Errors
-    /// [`StoreFault::Storage`], [`StoreFault::BrokenTable`].
+    /// [`StoreFault::Storage`].
     pub fn put_uses(&mut self, uses: impl IntoIterator<Item = (Mode, Id, LastUses)>) -> Result<(), StoreFault> {
-        self.expect_sound(Table::Uses)?;
+        if self.head.broken.contains(&Table::Uses) {
+            return Ok(());
+        }
         let mut rows = self.transaction.open_table(Table::Uses.definition())?;
         for (mode, id, newer) in uses {
             let key = use_key(mode, id);
-            // A damaged row of uses rests nothing on it: the newer one takes its place.
-            let older = match rows.get(key.as_slice())? {
-                Some(row) => self.store.open_uses(&key, row.value()).unwrap_or_default(),
-                None => [None, None],
+            let older = match rows.get(key.as_slice())?.map(|row| self.store.open_uses(&key, row.value())) {
+                Some(Ok(older)) => older,
+                None => LastUses::default(),
+                // What stands for a damaged row in the tally is not known: it stays, and the alarm with it.
+                Some(Err(_)) => continue,
             };
-            let merged: UseRow = std::array::from_fn(|slot| {
-                newer[slot].or(older[slot]).map(|used| (used.at.0, used.address.map(|a| a.to_string())))
-            });
+            let merged = newer.merged(older);
+            let merged: UseRow = merged
+                .iter()
+                .map(|used| (used.code.to_bytes(), used.at.0, used.address.map(|address| address.to_string())))
+                .collect();
             let row = self.store.keys.seal_row(Table::Uses, &key, &merged);
             let tally = &mut self.head.tallies[Table::Uses as usize];
             put_row(&mut rows, &self.store.keys, (Table::Uses, tally), &key, &row)?;

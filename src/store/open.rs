@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::fs::{File, OpenOptions};
+use std::io;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -10,7 +11,8 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use redb::backends::FileBackend;
 use redb::{
-    Builder, Database, DatabaseError, ReadableDatabase as _, ReadableTable as _, StorageError, WriteTransaction,
+    Builder, Database, DatabaseError, ReadTransaction, ReadableDatabase as _, ReadableTable as _, StorageError,
+    WriteTransaction,
 };
 
 use super::row::{BadRow, Element, HeadRow, RowKeys, SetKey, Tally, read_record, read_set, set_key, set_of_record};
@@ -27,6 +29,8 @@ const NEW_FILE: &str = "keyward.redb.new";
 const RECORDS_PER_STRETCH: usize = 16 * 1024;
 /// With this many bad rows in a table it is still worked out whether the damage is confined to them.
 const BAD_ROWS_WORKED_OUT_MAX: usize = 8;
+/// What is said of a file that redb panics over.
+const UNFOLLOWABLE: &str = "its structure can't be followed";
 /// Bits of a mode that give others than the owner access.
 const OTHERS: u32 = 0o077;
 
@@ -34,7 +38,7 @@ const OTHERS: u32 = 0o077;
 #[derive(Debug)]
 pub enum OpenError {
     /// The file can't be opened, made or read.
-    Io(PathBuf, std::io::Error),
+    Io(PathBuf, io::Error),
     /// Others than the owner may read or write it.
     NotPrivate(PathBuf, u32),
     /// Another process has it open.
@@ -163,8 +167,16 @@ impl Store {
     /// As [`Store::open`]; the store stays closed and this may be called again.
     pub fn reopen(&self, pepper: &Pepper, take: &mut dyn FnMut(Vec<Record>)) -> Result<Loaded, OpenError> {
         // The old handle must be gone first: it holds the file's lock.
-        *self.database.write().unwrap_or_else(PoisonError::into_inner) = None;
+        self.close();
         self.open_and_load(pepper, take)
+    }
+
+    /// Lets go of the database. What was committed is durable before; where the file is damaged redb may panic here.
+    pub(super) fn close(&self) {
+        let database = self.database.write().unwrap_or_else(PoisonError::into_inner).take();
+        if catch_unwind(AssertUnwindSafe(|| drop(database))).is_err() {
+            tracing::error!("{}", OpenError::Damaged(self.path.clone(), UNFOLLOWABLE.to_string()));
+        }
     }
 
     fn open_and_load(&self, pepper: &Pepper, take: &mut dyn FnMut(Vec<Record>)) -> Result<Loaded, OpenError> {
@@ -172,22 +184,18 @@ impl Store {
         // redb trusts a file that was closed cleanly and may panic where one was altered since.
         let opened = catch_unwind(AssertUnwindSafe(|| {
             let database = open_database(&self.path)?;
-            check_identity(&database, &self.path, pepper)?;
+            self.check_identity(&database, pepper)?;
             let loaded = self.load(&database, take).map_err(|fault| damaged(fault.to_string()))?;
             Ok((database, loaded))
         }));
-        let (database, loaded) = opened.unwrap_or_else(|_| Err(damaged("its structure can't be followed".into())))?;
+        let (database, loaded) = opened.unwrap_or_else(|_| Err(damaged(UNFOLLOWABLE.to_string())))?;
         *self.database.write().unwrap_or_else(PoisonError::into_inner) = Some(database);
         Ok(loaded)
     }
 
     fn load(&self, database: &Database, take: &mut dyn FnMut(Vec<Record>)) -> Result<Loaded, StoreFault> {
         let transaction = database.begin_read()?;
-        let head_row: HeadRow = {
-            let meta = transaction.open_table(Table::Meta.definition())?;
-            let row = meta.get(HEAD_KEY)?.ok_or_else(|| bad_row(Table::Meta, HEAD_KEY))?;
-            self.keys.open_row(Table::Meta, HEAD_KEY, row.value()).map_err(|BadRow| bad_row(Table::Meta, HEAD_KEY))?
-        };
+        let head_row = self.head_row(&transaction)?;
         let mut reading = Reading { store: self, transaction, head_row, damage: Vec::new() };
         let mut tallies = [Tally::default(); Table::TALLIED.len()];
         let sets = reading.sets(&mut tallies[Table::TagSets as usize])?;
@@ -204,6 +212,38 @@ impl Store {
         let unused_sets = if reading.damage.is_empty() { unused } else { Vec::new() };
         Ok(Loaded { head, unused_sets, damage: reading.damage })
     }
+
+    fn head_row(&self, transaction: &ReadTransaction) -> Result<HeadRow, StoreFault> {
+        let meta = transaction.open_table(Table::Meta.definition())?;
+        let row = meta.get(HEAD_KEY)?.ok_or_else(|| bad_row(Table::Meta, HEAD_KEY))?;
+        self.keys.open_row(Table::Meta, HEAD_KEY, row.value()).map_err(|BadRow| bad_row(Table::Meta, HEAD_KEY))
+    }
+
+    /// Format first, then pepper, so that each is refused with its own reason.
+    fn check_identity(&self, database: &Database, pepper: &Pepper) -> Result<(), OpenError> {
+        let damaged = |what: String| OpenError::Damaged(self.path.clone(), what);
+        let read = || -> Result<_, StoreFault> {
+            let transaction = database.begin_read()?;
+            let meta = transaction.open_table(Table::Meta.definition())?;
+            let format = meta.get(FORMAT_KEY)?.map(|value| value.value().to_vec());
+            let stored = meta.get(PEPPER_KEY)?.map(|value| value.value().to_vec());
+            Ok((format, stored, self.head_row(&transaction).is_ok()))
+        };
+        let (format, stored, head_proves_itself) = read().map_err(|fault| damaged(fault.to_string()))?;
+        let format: Option<[u8; 4]> = format.and_then(|bytes| bytes.try_into().ok());
+        let found = format.map(u32::from_be_bytes).ok_or_else(|| damaged("it has no format version".to_string()))?;
+        if found > FORMAT_VERSION {
+            let path = self.path.clone();
+            return Err(OpenError::NewerFormat { path, found, supported: FORMAT_VERSION });
+        }
+        if stored.as_deref() == Some(fingerprint(pepper).as_slice()) {
+            return Ok(());
+        }
+        if head_proves_itself {
+            return Err(damaged("the pepper is right, but what tells one pepper from another is not".to_string()));
+        }
+        Err(OpenError::WrongPepper(self.path.clone()))
+    }
 }
 
 /// Takes key and row, or says that the row is bad.
@@ -211,7 +251,7 @@ type Accept<'a> = dyn FnMut(&[u8], &[u8]) -> Result<(), BadRow> + 'a;
 
 struct Reading<'s> {
     store: &'s Store,
-    transaction: redb::ReadTransaction,
+    transaction: ReadTransaction,
     head_row: HeadRow,
     damage: Vec<TableDamage>,
 }
@@ -303,12 +343,12 @@ fn create(directory: &Path, path: &Path, keys: &RowKeys, pepper: &Pepper) -> Res
     let new = directory.join(NEW_FILE);
     let io = |error| OpenError::Io(path.to_path_buf(), error);
     match std::fs::remove_file(&new) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(io(error)),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(io(error)),
         Ok(()) | Err(_) => {}
     }
     let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&new).map_err(io)?;
     let database = open_file(file, &new)?;
-    write_schema(&database, keys, pepper).map_err(|fault| io(std::io::Error::other(fault.to_string())))?;
+    write_schema(&database, keys, pepper).map_err(|fault| io(io::Error::other(fault.to_string())))?;
     drop(database);
     File::open(&new).and_then(|file| file.sync_all()).map_err(io)?;
     std::fs::rename(&new, path).map_err(io)?;
@@ -357,9 +397,14 @@ fn fingerprint(pepper: &Pepper) -> [u8; 32] {
 fn open_database(path: &Path) -> Result<Database, OpenError> {
     let io = |error| OpenError::Io(path.to_path_buf(), error);
     let file = OpenOptions::new().read(true).write(true).open(path).map_err(io)?;
-    let mode = file.metadata().map_err(io)?.mode();
+    let metadata = file.metadata().map_err(io)?;
+    let mode = metadata.mode();
     if mode & OTHERS != 0 {
         return Err(OpenError::NotPrivate(path.to_path_buf(), mode & 0o777));
+    }
+    if metadata.len() == 0 {
+        // redb would make a new database of it.
+        return Err(OpenError::Damaged(path.to_path_buf(), "it is empty".to_string()));
     }
     open_file(file, path)
 }
@@ -367,6 +412,10 @@ fn open_database(path: &Path) -> Result<Database, OpenError> {
 fn open_file(file: File, path: &Path) -> Result<Database, OpenError> {
     let refused = |error| match error {
         DatabaseError::DatabaseAlreadyOpen => OpenError::InUse(path.to_path_buf()),
+        // Content that can't be is reported in the same way as a system call that failed.
+        DatabaseError::Storage(StorageError::Io(error)) if is_about_content(&error) => {
+            OpenError::Damaged(path.to_path_buf(), error.to_string())
+        }
         DatabaseError::Storage(StorageError::Io(error)) => OpenError::Io(path.to_path_buf(), error),
         DatabaseError::UpgradeRequired(_)
         | DatabaseError::LockProtocolMismatch
@@ -379,22 +428,6 @@ fn open_file(file: File, path: &Path) -> Result<Database, OpenError> {
     Builder::new().set_cache_size(CACHE_BYTES).create_with_backend(backend).map_err(refused)
 }
 
-/// Format first, then pepper, so that each is refused with its own reason.
-fn check_identity(database: &Database, path: &Path, pepper: &Pepper) -> Result<(), OpenError> {
-    let damaged = |what: String| OpenError::Damaged(path.to_path_buf(), what);
-    let read = |key: &'static [u8]| -> Result<Option<Vec<u8>>, StoreFault> {
-        let meta = database.begin_read()?.open_table(Table::Meta.definition())?;
-        Ok(meta.get(key)?.map(|value| value.value().to_vec()))
-    };
-    let format = read(FORMAT_KEY).map_err(|fault| damaged(fault.to_string()))?;
-    let stored = read(PEPPER_KEY).map_err(|fault| damaged(fault.to_string()))?;
-    let format: Option<[u8; 4]> = format.and_then(|bytes| bytes.try_into().ok());
-    let found = format.map(u32::from_be_bytes).ok_or_else(|| damaged("it has no format version".to_string()))?;
-    if found > FORMAT_VERSION {
-        return Err(OpenError::NewerFormat { path: path.to_path_buf(), found, supported: FORMAT_VERSION });
-    }
-    if stored.as_deref() != Some(fingerprint(pepper).as_slice()) {
-        return Err(OpenError::WrongPepper(path.to_path_buf()));
-    }
-    Ok(())
+fn is_about_content(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof)
 }

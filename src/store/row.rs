@@ -218,8 +218,8 @@ struct CredentialRow {
     app_id: Option<u64>,
 }
 
-/// When and from where a code was last accepted, as stored: unix seconds and the address as text.
-pub(super) type UseRow = [Option<(u64, Option<String>)>; 2];
+/// Last uses as stored: what tells the code, unix seconds, the address as text.
+pub(super) type UseRow = Vec<([u8; 8], u64, Option<String>)>;
 
 /// Finds the set that a row names.
 pub(super) type SetOf<'a> = dyn Fn(&SetKey) -> Option<Arc<TagSet>> + Sync + 'a;

@@ -1,5 +1,5 @@
 //! Starts the real binary on directories of its own and talks to it.
-#![allow(dead_code, unreachable_pub, reason = "every test file uses its own part of this")]
+#![allow(dead_code, reason = "every test file uses its own part of this")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that can't go on fails")]
 
 use std::fs::File;
@@ -192,4 +192,59 @@ pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
 pub fn conformance(name: &str) -> Value {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/conformance").join(name);
     serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
+}
+
+impl Home {
+    /// Directories in memory where the host has such a place, else as [`Home::new`]: many commits without many fsyncs.
+    pub fn in_memory() -> Self {
+        TempDir::with_prefix_in("kw", "/dev/shm").map_or_else(|_| Self::new(), |directory| Self { directory })
+    }
+}
+
+/// Random numbers that a seed repeats (splitmix64).
+pub struct Dice(u64);
+
+impl Dice {
+    /// The seed of `KEYWARD_TEST_SEED`, or a new one; it is printed, so that a failure can be repeated.
+    pub fn roll(what: &str) -> Self {
+        let given = std::env::var("KEYWARD_TEST_SEED").ok().and_then(|seed| seed.parse().ok());
+        let new = || u64::from(std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().subsec_nanos());
+        let seed = given.unwrap_or_else(new);
+        say(&format!("{what}: KEYWARD_TEST_SEED={seed}"));
+        Self(seed)
+    }
+
+    pub fn seeded(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    pub fn below(&mut self, bound: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (mixed ^ (mixed >> 31)) % bound
+    }
+}
+
+impl Dice {
+    /// A place in something of this length.
+    pub fn place(&mut self, length: usize) -> usize {
+        usize::try_from(self.below(length as u64)).unwrap()
+    }
+}
+
+/// A line on standard error, past the test runner's capture.
+pub fn say(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{line}");
+}
+
+/// Says why a test can't run here.
+pub fn skipped(reason: &str) {
+    say(&format!("SKIPPED: {reason}"));
+}
+
+/// Whether a program can be started here.
+pub fn has_program(name: &str) -> bool {
+    Command::new(name).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|s| s.success())
 }

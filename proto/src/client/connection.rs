@@ -111,7 +111,7 @@ impl Live {
     fn write(&mut self, out: &[u8]) -> Result<(), ClientError> {
         match self.stream.write_all(out) {
             // The daemon has closed. An error frame that says why may lie ready, so go on and read it, or the end.
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+            Err(error) if matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset) => Ok(()),
             result => result.map_err(ClientError::Io),
         }
     }

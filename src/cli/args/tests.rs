@@ -43,6 +43,7 @@ fn what_the_contract_writes_is_accepted() {
         &["check"],
         &["check", "--credential", "-", "GET", "/a"],
         &["check", "--credential", "key 2:AAAAAAAA", "--agent", "-5", "--ip", "-", "--tag", "a", "--tag", "b"],
+        &["check", "--tag", "a", "b"],
         &["check", "--agent", "", "--ip="],
         &["explain", "--key", "2", "--agent", "x", "GET", "/a"],
         &["apply", "-", "--prune", "--dry-run"],
@@ -81,7 +82,8 @@ fn wrong_usage_is_exit_status_2() {
         &["tags", "test", "*"],
         &["check", "GET"],
         &["check", "GET", "/a", "--tag", "a"],
-        &["check", "--tag", "a", "GET", "/a"],
+        &["check", "--tag"],
+        &["check", "--tag", "-a"],
         &["explain", "GET", "/a"],
         &["explain", "--key", "1", "--token", "1", "GET", "/a"],
         &["apply"],
@@ -105,6 +107,21 @@ fn global_options_are_accepted_behind_a_set_that_begins_with_a_hyphen() {
         let Command::Tags(TagsCommand::Test(test)) = cli.command else { panic!("{words:?}") };
         assert!(cli.json && test.set.starts_with('-'), "{words:?}");
         assert_eq!(test.tags, ["a.b", "c"]);
+    }
+}
+
+#[test]
+fn tags_to_ask_for_follow_one_option_or_have_one_each() {
+    for words in [
+        &["check", "--tag", "a", "b", "--json"][..],
+        &["check", "--tag", "a", "--tag", "b", "--json"],
+        &["check", "--tag", "a", "--json", "--tag", "b"],
+        &["check", "--json", "--tag", "a", "b"],
+    ] {
+        let cli = parse(words).unwrap_or_else(|e| panic!("{words:?}: {e}"));
+        let Command::Check(check) = cli.command else { panic!("{words:?}") };
+        assert!(cli.json && check.method.is_none(), "{words:?}");
+        assert_eq!(check.tags, ["a", "b"], "{words:?}");
     }
 }
 

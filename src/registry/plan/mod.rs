@@ -407,11 +407,28 @@ impl Planner<'_, '_> {
         Ok(users.iter().map(ToString::to_string).collect())
     }
 
-    fn read(&self, key: &RecordKey) -> Result<(Option<Record>, Revision), Stop> {
-        Ok(match self.transaction.get(key)? {
-            Some((record, revision)) => (Some(record), revision),
-            None => (None, Revision(0)),
-        })
+    fn read(&mut self, key: &RecordKey) -> Result<(Option<Record>, Revision), Stop> {
+        match self.transaction.get(key)? {
+            Some((record, revision)) => Ok((Some(record), revision)),
+            None if self.may_be_lost(key) => {
+                let kind = key.kind().name();
+                let why = "can't be found: rows are damaged, and its own may be among them; restore a backup";
+                Err(unavailable(format!("{key} {why}, or give the {kind} another name or id")))
+            }
+            None => Ok((None, Revision(0))),
+        }
+    }
+
+    /// Whether a record that was not found may have been there: the state in memory knows it, or rows of its kind are
+    /// damaged, and its id is none that was never reached.
+    fn may_be_lost(&mut self, key: &RecordKey) -> bool {
+        let kind = key.kind();
+        let reached = |id: Id, highest: u64| id.get() <= highest;
+        let may_be_old = match key {
+            RecordKey::Agent(id) | RecordKey::Credential(_, id) => reached(*id, self.transaction.highest_id(kind)),
+            RecordKey::Endpoint(..) => true,
+        };
+        self.compiler.has(key) || may_be_old && self.compiler.directory().is_damaged(kind)
     }
 
     /// 1 + the highest id ever used of the kind.

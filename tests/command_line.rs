@@ -1,4 +1,5 @@
-//! The real binary against a scripted daemon: which request each command sends, what it prints, its exit status.
+//! The command line against a scripted daemon, for what a real one does not do on demand: faults of the protocol, and
+//! reasons that need a fault or a rate. All else is in `tests/cli`.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 use std::io::{Read, Write};
@@ -7,13 +8,10 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::thread;
 
-use keyward_proto::admin::{AdminReply, AdminRequest, Kind, RefusalKind, Refused, SetText};
-use keyward_proto::frame;
+use keyward_proto::admin::{AdminReply, AdminRequest, Done, RefusalKind, Refused};
+use keyward_proto::frame::{self, ErrorCode, FrameError};
 use keyward_proto::query::{Asker, Check, QueryRequest, Reason, Target, VerdictRef, Who};
 use tempfile::TempDir;
-
-mod replies;
-mod requests;
 
 /// Runs `keyward` with `stdin` against a daemon that answers the admin requests with `replies`, one each; returns what
 /// it printed and what it sent.
@@ -66,14 +64,6 @@ fn stdout(output: &Output) -> &str {
 
 fn stderr(output: &Output) -> &str {
     str::from_utf8(&output.stderr).unwrap()
-}
-
-fn text(set: &str) -> Option<SetText> {
-    Some(SetText::Text(set.into()))
-}
-
-fn refused(place: Option<(Kind, u64)>) -> AdminReply {
-    AdminReply::Refused(Refused { kind: RefusalKind::Invalid, place, message: "not done: no; try\u{1b} again".into() })
 }
 
 /// Runs `check` against a daemon that expects one question and answers with `reason`.
@@ -164,6 +154,47 @@ fn a_daemon_that_hangs_up_is_exit_status_4() {
     let output = run(runtime.path(), &["key", "revoke", "1"], "");
     daemon.join().unwrap();
     assert_eq!(output.status.code(), Some(4), "{}", stderr(&output));
+}
+
+#[test]
+fn a_reply_that_is_no_answer_is_exit_status_4() {
+    let refused =
+        |kind| AdminReply::Refused(Refused { kind, place: None, message: "not done: no; try\u{1b} again".into() });
+    let error = |code| AdminReply::Error(FrameError::new(code, "no"));
+    for (reply, status) in [
+        (refused(RefusalKind::Invalid), 2),
+        (refused(RefusalKind::Unavailable), 4),
+        (error(ErrorCode::Stopping), 4),
+        (error(ErrorCode::TooManyConnections), 4),
+        (error(ErrorCode::UnknownType), 4),
+        (error(ErrorCode::NotPermitted), 3),
+        (AdminReply::Received(0), 4),
+        (AdminReply::Done(Done { record: None, credential: None }), 4),
+    ] {
+        // A change, for it is never sent twice.
+        let (output, seen) = with_admin(&["agent", "disable", "4"], "", vec![reply]);
+        assert_eq!(seen.len(), 1);
+        assert_eq!((output.status.code(), stdout(&output)), (Some(status), ""), "{}", stderr(&output));
+        assert!(stderr(&output).starts_with("keyward: ") && !stderr(&output).contains('\u{1b}'), "{}", stderr(&output));
+    }
+}
+
+#[test]
+fn input_that_is_refused_here_never_reaches_the_daemon() {
+    for words in [
+        &["agent", "set", "4"][..],
+        &["key", "set", "4"],
+        &["agent", "add", "A", "--permissions", "[1]"],
+        &["agent", "add", "A", "--permissions", "*", "--attribute", "a"],
+        &["agent", "set", "4", "--attribute", "none", "--attribute", "a=b"],
+        &["key", "set", "4", "--allow-ip", "any", "--allow-ip", "::1"],
+        &["apply", "/nonexistent/world.json"],
+        &["apply", "-"],
+    ] {
+        let (output, seen) = with_admin(words, "{\"keys\": 5}", vec![]);
+        assert_eq!(output.status.code(), Some(2), "{words:?}: {}", stderr(&output));
+        assert!(seen.is_empty() && stdout(&output).is_empty() && stderr(&output).starts_with("keyward: "), "{words:?}");
+    }
 }
 
 #[test]
