@@ -22,8 +22,8 @@ mod yaml_bounds {
     pub(super) const NODES_MAX: usize = 16 * 1024 * 1024;
     /// A node has at most a beginning and an end.
     pub(super) const EVENTS_MAX: usize = 2 * NODES_MAX + 1024;
-    /// Text of all values together.
-    pub(super) const TEXT_BYTES_MAX: usize = 1024 * 1024 * 1024;
+    /// Text of all values together, as often as it is used.
+    pub(super) const TEXT_BYTES_MAX: usize = 256 * 1024 * 1024;
     /// As deep as JSON is read.
     pub(super) const DEPTH_MAX: usize = 128;
     /// Anchors are a convenience here and there, not how a file is built.
@@ -221,4 +221,46 @@ fn without_value(message: &str) -> String {
 /// What a slip makes of a field's name, and no code that was ever made is.
 fn is_field_like(name: &str) -> bool {
     name.len() <= SHOWN_NAME_BYTES_MAX && name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+
+    fn yaml(text: &str) -> Result<Value, String> {
+        parse(text.as_bytes(), Syntax::Yaml).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn aliases_are_followed() {
+        let value = yaml("a: &x [1, 2]\nb: *x\nc: &y {d: 1}\ne: {<<: *y, f: 2}").unwrap();
+        assert_eq!(value.to_string(), r#"{"a":[1,2],"b":[1,2],"c":{"d":1},"e":{"d":1,"f":2}}"#);
+    }
+
+    #[test]
+    fn a_short_yaml_file_cannot_stand_for_an_endless_one() {
+        let mut laughs = String::from("x0: &a0 [0, 0, 0, 0, 0, 0, 0, 0, 0, 0]\n");
+        for level in 1..12 {
+            let aliases = vec![format!("*a{}", level - 1); 10].join(", ");
+            laughs.push_str(&format!("x{level}: &a{level} [{aliases}]\n"));
+        }
+        let wide = format!("- &k {}\n{}", "a".repeat(1 << 20), "- *k\n".repeat(9_000));
+        let many = format!("- &k a\n{}", "- *k\n".repeat(yaml_bounds::ALIASES_MAX + 1));
+        let deep_flow = format!("{}{}", "[".repeat(200), "]".repeat(200));
+        let deep_block: String = (0..200).map(|n| format!("{}-\n", " ".repeat(n))).collect();
+        for (name, text, why) in [
+            ("laughs", laughs, "larger, or nested deeper"),
+            ("wide", wide, "larger, or nested deeper"),
+            ("many", many, "larger, or nested deeper"),
+            ("deep_flow", deep_flow, "larger, or nested deeper"),
+            ("deep_block", deep_block, "larger, or nested deeper"),
+        ] {
+            let error = yaml(&text).unwrap_err();
+            assert!(error.contains(why), "{name}: {error}");
+        }
+        assert!(yaml(&format!("{}{}", "[".repeat(100), "]".repeat(100))).is_ok());
+    }
 }

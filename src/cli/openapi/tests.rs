@@ -258,6 +258,7 @@ fn what_is_no_description_is_refused_with_the_place_or_the_reason() {
         ("openapi: 3.0.0\npaths:\n  /a: {get: {}}\n  /a: {get: {}}", "line 4, column 3: duplicate key"),
         ("openapi: 3.0.0\npaths:\n  /a: {get: {}, get: {}}", "duplicate key `get`"),
         ("openapi: 3.0.0\npaths:\n  /a:\n    get: []", "line 4"),
+        ("openapi: 3.0.0\npaths: {}\ncomponents: {schemas: {a: SECRET}}", "invalid type: string, expected a schema"),
         ("openapi: 3.0.0\npaths:\n  /a: {get: {x-keyward-tags: {a: b}}}", "a string or an array of strings"),
     ] {
         let error = read(text.as_bytes(), Syntax::Yaml).err().map(|e| e.to_string());
