@@ -2,7 +2,6 @@
 //! refused. Never an allow that is not due, never a denial of something that is there.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that can't go on fails")]
 
-#[allow(unreachable_pub, reason = "every test file is a crate of its own")]
 mod support;
 
 use std::collections::BTreeMap;

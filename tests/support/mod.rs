@@ -1,5 +1,5 @@
 //! Starts the real binary on directories of its own and talks to it.
-#![allow(dead_code, reason = "every test file uses its own part of this")]
+#![allow(dead_code, unreachable_pub, reason = "every test file uses its own part of this")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that can't go on fails")]
 
 use std::fs::File;
