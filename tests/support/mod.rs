@@ -207,7 +207,12 @@ pub struct Dice(u64);
 impl Dice {
     /// The seed of `KEYWARD_TEST_SEED`, or a new one; it is printed, so that a failure can be repeated.
     pub fn roll(what: &str) -> Self {
-        let given = std::env::var("KEYWARD_TEST_SEED").ok().and_then(|seed| seed.parse().ok());
+        Self::roll_from(what, None)
+    }
+
+    /// The same, with a seed to take when none is given.
+    pub fn roll_from(what: &str, usual: Option<u64>) -> Self {
+        let given = std::env::var("KEYWARD_TEST_SEED").ok().and_then(|seed| seed.parse().ok()).or(usual);
         let new = || u64::from(std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().subsec_nanos());
         let seed = given.unwrap_or_else(new);
         say(&format!("{what}: KEYWARD_TEST_SEED={seed}"));
