@@ -10,7 +10,6 @@
     reason = "a measurement that can't go on ends, and its numbers are small"
 )]
 
-#[allow(unreachable_pub, reason = "the tests share it")]
 #[path = "../tests/support/mod.rs"]
 mod support;
 

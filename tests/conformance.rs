@@ -1,7 +1,6 @@
 //! `tests/conformance` three ways: through the library, over the query socket of a real daemon, and by the command line.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that can't go on fails")]
 
-#[allow(unreachable_pub, reason = "several tests share it")]
 mod support;
 
 use std::sync::Arc;

@@ -1,7 +1,6 @@
 //! Every fault has its own sentence (what failed, why, what to do), and nothing is lost by it.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that can't go on fails")]
 
-#[allow(unreachable_pub, reason = "every test file is a crate of its own")]
 mod support;
 
 use std::fs::{self, Permissions};

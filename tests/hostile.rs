@@ -1,6 +1,5 @@
 //! Bytes that mean harm: against the decoders and the decision in this process, and against the real daemon.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::wildcard_enum_match_arm, reason = "a test")]
-#![allow(unreachable_pub, reason = "the support is shared by several test files")]
 
 #[path = "support/raw.rs"]
 mod raw;
@@ -8,6 +7,7 @@ mod support;
 
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::time::Duration;
 
 use keyward::cli::read_apply_text;

@@ -1,6 +1,5 @@
 //! What one peer can make the daemon do: bounds, deadlines and numbers, on the real sockets.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::wildcard_enum_match_arm, reason = "a test")]
-#![allow(unreachable_pub, reason = "the support is shared by several test files")]
 
 #[path = "support/raw.rs"]
 mod raw;

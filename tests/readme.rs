@@ -1,7 +1,6 @@
 //! What the documentation shows works as shown, against the real daemon.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that can't go on fails")]
 
-#[allow(unreachable_pub, reason = "several tests share it")]
 mod support;
 
 use std::io::Write as _;

@@ -1,6 +1,5 @@
 //! Promise 2.5: an acknowledged change is durable and seen by every question that comes after; a change is seen whole.
 #![allow(
-    unreachable_pub,
     clippy::unwrap_used,
     clippy::panic,
     clippy::wildcard_enum_match_arm,

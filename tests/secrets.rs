@@ -2,7 +2,6 @@
 //! file. The loudest daemon there is is put through everything, then all that it and its commands left is searched.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that can't go on fails")]
 
-#[allow(unreachable_pub, reason = "several tests share it")]
 mod support;
 
 use std::fmt::{Debug, Display};

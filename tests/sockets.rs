@@ -1,6 +1,5 @@
 //! Who can reach the sockets: their modes and owners at every instant, and the kernel's word for who connects.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test")]
-#![allow(unreachable_pub, reason = "the support is shared by several test files")]
 
 #[path = "support/raw.rs"]
 mod raw;

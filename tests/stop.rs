@@ -1,6 +1,5 @@
 //! The orderly stop: what was received is finished, what was acknowledged is there afterwards, nobody holds it up.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::wildcard_enum_match_arm, reason = "a test")]
-#![allow(unreachable_pub, reason = "the support is shared by several test files")]
 
 #[path = "support/raw.rs"]
 mod raw;

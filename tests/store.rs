@@ -7,11 +7,11 @@ use std::sync::{Arc, Mutex};
 
 use keyward::model::record::{AgentName, Attributes, Label};
 use keyward::model::{
-    Agent, AgentEdit, Binding, Change, CodeHash, Codes, Credential, CredentialEdit, Edit, Id, Kind, Mode, Pepper,
-    Record, RecordKey, Revision, UnixSeconds,
+    Agent, AgentEdit, Binding, Change, CodeHash, CodeMark, Codes, Credential, CredentialEdit, Edit, Id, Kind, LastUse,
+    LastUses, Mode, Pepper, Record, RecordKey, Revision, UnixSeconds,
 };
 use keyward::registry::{Order, Registry, Stage};
-use keyward::store::{DATABASE_FILE, Head, LastUse, Loaded, Store, StoreFault};
+use keyward::store::{DATABASE_FILE, Head, Loaded, Store, StoreFault};
 use keyward::tags::TagSet;
 use redb::{Database, ReadableDatabase as _, ReadableTable as _, TableDefinition};
 use tempfile::TempDir;
@@ -214,31 +214,35 @@ fn the_highest_id_of_each_kind_is_remembered_whatever_came_last() {
     }
 }
 
-fn used(at: u64) -> Option<LastUse> {
-    Some(LastUse { at: UnixSeconds(at), address: "10.1.2.3".parse().ok() })
+/// Of the code whose mark is this byte.
+fn used(code: u8, at: u64) -> LastUse {
+    let code = CodeMark::from_bytes([code; 8]);
+    LastUse { code, at: UnixSeconds(at), address: "10.1.2.3".parse().ok() }
 }
 
-fn put_uses(store: &Store, head: &Head, uses: [Option<LastUse>; 2]) -> Head {
+fn put_uses(store: &Store, head: &Head, uses: &[LastUse]) -> Head {
+    let mut noted = LastUses::default();
+    uses.iter().for_each(|used| noted.note(*used));
     let mut transaction = store.begin(head).unwrap();
-    transaction.put_uses([(Mode::Key, id(5), uses)]).unwrap();
+    transaction.put_uses([(Mode::Key, id(5), noted)]).unwrap();
     transaction.commit(NOW).unwrap()
 }
 
-fn uses_of_key_5(store: &Store) -> [Option<LastUse>; 2] {
-    store.read(&RecordKey::Credential(Mode::Key, id(5))).unwrap().unwrap().uses
+fn uses_of_key_5(store: &Store) -> Vec<LastUse> {
+    store.read(&RecordKey::Credential(Mode::Key, id(5))).unwrap().unwrap().uses.iter().collect()
 }
 
 #[test]
 fn uses_of_one_code_leave_those_of_the_other_as_they_were() {
     let directory = made(vec![agent(1, "*"), key(5, "*")]);
     let (store, loaded, _) = open(directory.path());
-    let head = put_uses(&store, &loaded.head, [used(10), None]);
-    let head = put_uses(&store, &head, [None, used(20)]);
-    put_uses(&store, &head, [used(30), None]);
-    assert_eq!(uses_of_key_5(&store), [used(30), used(20)]);
+    let head = put_uses(&store, &loaded.head, &[used(1, 10)]);
+    let head = put_uses(&store, &head, &[used(2, 20)]);
+    put_uses(&store, &head, &[used(1, 30)]);
+    assert_eq!(uses_of_key_5(&store), [used(1, 30), used(2, 20)]);
     drop(store);
     let (store, loaded, _) = open(directory.path());
-    assert_eq!(uses_of_key_5(&store), [used(30), used(20)]);
+    assert_eq!(uses_of_key_5(&store), [used(1, 30), used(2, 20)]);
     assert!(loaded.damage.is_empty());
 }
 
@@ -356,14 +360,14 @@ fn damaged_uses_hinder_nothing_and_get_no_worse() {
     for (what, broken, alter) in table {
         let directory = made(vec![agent(1, "*"), key(5, "*")]);
         let (store, loaded, _) = open(directory.path());
-        put_uses(&store, &loaded.head, [used(10), None]);
+        put_uses(&store, &loaded.head, &[used(1, 10)]);
         drop(store);
         alter_rows(directory.path(), "uses", alter);
         for _ in 0..2 {
             let (store, loaded, _) = open(directory.path());
             assert!(loaded.damage.len() == 1 && loaded.damage[0].broken == broken, "{what}: {:?}", loaded.damage);
-            put_uses(&store, &loaded.head, [used(30), None]);
-            assert_eq!(uses_of_key_5(&store), [None, None], "{what}");
+            put_uses(&store, &loaded.head, &[used(1, 30)]);
+            assert_eq!(uses_of_key_5(&store), [], "{what}");
         }
     }
 }

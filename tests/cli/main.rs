@@ -1,7 +1,6 @@
 //! The command line against the real daemon, as a person uses it: section 4 of the contract, to the letter.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that can't go on fails")]
 
-#[allow(unreachable_pub, reason = "several tests share it")]
 #[path = "../support/mod.rs"]
 mod support;
 

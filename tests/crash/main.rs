@@ -2,7 +2,6 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that can't go on fails")]
 
 #[path = "../support/mod.rs"]
-#[allow(unreachable_pub, reason = "every test file is a crate of its own")]
 mod support;
 mod system_calls;
 

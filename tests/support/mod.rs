@@ -1,5 +1,5 @@
 //! Starts the real binary on directories of its own and talks to it.
-#![allow(dead_code, reason = "every test file uses its own part of this")]
+#![allow(dead_code, unreachable_pub, reason = "every test file uses its own part of this")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that can't go on fails")]
 
 use std::fs::File;
@@ -207,7 +207,12 @@ pub struct Dice(u64);
 impl Dice {
     /// The seed of `KEYWARD_TEST_SEED`, or a new one; it is printed, so that a failure can be repeated.
     pub fn roll(what: &str) -> Self {
-        let given = std::env::var("KEYWARD_TEST_SEED").ok().and_then(|seed| seed.parse().ok());
+        Self::roll_from(what, None)
+    }
+
+    /// The same, with a seed to take when none is given.
+    pub fn roll_from(what: &str, usual: Option<u64>) -> Self {
+        let given = std::env::var("KEYWARD_TEST_SEED").ok().and_then(|seed| seed.parse().ok()).or(usual);
         let new = || u64::from(std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().subsec_nanos());
         let seed = given.unwrap_or_else(new);
         say(&format!("{what}: KEYWARD_TEST_SEED={seed}"));

@@ -1,5 +1,5 @@
 //! Frames byte by byte, for what no client library would send.
-#![allow(dead_code, reason = "every test file uses its own part of this")]
+#![allow(dead_code, unreachable_pub, reason = "every test file uses its own part of this")]
 #![allow(clippy::unwrap_used, clippy::panic, clippy::wildcard_enum_match_arm, reason = "a test that can't go on fails")]
 
 use std::fs::File;
