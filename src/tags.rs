@@ -155,6 +155,8 @@ pub struct Pattern {
     denies: bool,
     /// Without the leading `-`.
     text: Box<str>,
+    /// Bytes of `text` before the first `*`: all of it when there is none.
+    head: usize,
 }
 
 impl Pattern {
@@ -176,7 +178,7 @@ impl Pattern {
             }
         }
         check_count(segments)?;
-        Ok(Self { denies, text: body.into() })
+        Ok(Self { denies, text: body.into(), head: body.find('*').unwrap_or(body.len()) })
     }
 
     /// Whether it has a leading `-`.
@@ -188,32 +190,48 @@ impl Pattern {
     /// Whether it covers `tag`; `*` stands for any number of whole segments, none included.
     #[must_use]
     pub fn covers(&self, tag: TagRef<'_>) -> bool {
-        // The classic glob walk: on a mismatch, let the latest `*` take one more segment and go on from there.
-        let (mut pattern, mut rest) = (self.text.split('.'), tag.0.split('.'));
-        let mut retry: Option<(Segments<'_>, Segments<'_>)> = None;
-        loop {
-            match (pattern.clone().next(), rest.clone().next()) {
-                (None, None) => return true,
-                (Some("*"), _) => {
-                    pattern.next();
-                    retry = Some((pattern.clone(), rest.clone()));
-                    continue;
-                }
-                (Some(literal), Some(segment)) if literal == segment => {
-                    pattern.next();
-                    rest.next();
-                    continue;
-                }
-                (Some(_) | None, _) => {}
-            }
-            let Some((after_star, taken)) = retry.as_mut() else {
-                return false;
-            };
-            if taken.next().is_none() {
-                return false;
-            }
-            (pattern, rest) = (after_star.clone(), taken.clone());
+        // Patterns with at most one `*`, nearly all, need no walk: they fix a tag's beginning and its end.
+        let (head, stars) = self.text.split_at(self.head);
+        let Some(behind) = tag.0.strip_prefix(head) else {
+            // `a.*` covers `a`, which lacks the dot.
+            return head.strip_suffix('.') == Some(tag.0) && stars.split('.').all(|segment| segment == "*");
+        };
+        match stars.strip_prefix('*') {
+            None => behind.is_empty(),
+            // One `*`: what stands behind it is the tag's end, or all of it.
+            Some(tail) if !tail.contains('*') => behind.ends_with(tail) || tail.strip_prefix('.') == Some(behind),
+            Some(_) => walk(stars, behind),
         }
+    }
+}
+
+/// Whether a pattern covers a tag, segment by segment.
+fn walk(pattern: &str, tag: &str) -> bool {
+    // The classic glob walk: on a mismatch, let the latest `*` take one more segment and go on from there.
+    let (mut pattern, mut rest) = (pattern.split('.'), tag.split('.'));
+    let mut retry: Option<(Segments<'_>, Segments<'_>)> = None;
+    loop {
+        match (pattern.clone().next(), rest.clone().next()) {
+            (None, None) => return true,
+            (Some("*"), _) => {
+                pattern.next();
+                retry = Some((pattern.clone(), rest.clone()));
+                continue;
+            }
+            (Some(literal), Some(segment)) if literal == segment => {
+                pattern.next();
+                rest.next();
+                continue;
+            }
+            (Some(_) | None, _) => {}
+        }
+        let Some((after_star, taken)) = retry.as_mut() else {
+            return false;
+        };
+        if taken.next().is_none() {
+            return false;
+        }
+        (pattern, rest) = (after_star.clone(), taken.clone());
     }
 }
 
@@ -302,7 +320,7 @@ impl TagSet {
     /// The set that covers everything: `*`.
     #[must_use]
     pub fn everything() -> Self {
-        Self(Box::new([Pattern { denies: false, text: "*".into() }]))
+        Self(Box::new([Pattern { denies: false, text: "*".into(), head: 0 }]))
     }
 
     /// The patterns, in the order they were written.
