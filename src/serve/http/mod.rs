@@ -15,7 +15,6 @@ mod watch;
 
 use std::convert::Infallible;
 use std::future::{poll_fn, ready};
-use std::pin::Pin;
 use std::sync::Arc;
 
 use http_body_util::Full;
@@ -54,22 +53,23 @@ pub(super) async fn serve<S>(stream: S, door: Arc<Door>, deadlines: Deadlines, s
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let watched = Watched::new(stream, deadlines);
+    let watched = Watched::new(stream, deadlines, stop.clone());
     let service = service_fn(move |request| ready(Ok::<_, Infallible>(door.answer(&request))));
     let mut connection = Builder::new()
-        // Both of its own would begin with the silence between requests; `watch` knows when a head begins.
+        // Its own would begin with the silence between requests; `watch` knows when a head begins.
         .header_read_timeout(None)
+        // Otherwise it looks for the end while an answer waits to be written, and drops the answer for it.
+        .half_close(true)
         .max_buf_size(BUFFER_BYTES_MAX)
         .serve_connection(TokioIo::new(watched), service);
     let mut stopping = false;
     loop {
         stopping = tokio::select! {
-            // What was received is answered before a stop is seen.
+            // What was received is answered before a stop is seen; then the stream says that it ends.
             biased;
             _ = poll_fn(|context| connection.poll_without_shutdown(context)) => break,
             () = stop.cancelled(), if !stopping => true,
         };
-        Pin::new(&mut connection).graceful_shutdown();
     }
     connection.into_parts().io.into_inner().close().await;
 }

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep, sleep_until, timeout};
+use tokio_util::sync::CancellationToken;
 
 use super::head::{HeadReader, Progress, Refusal};
 use crate::serve::Deadlines;
@@ -31,10 +32,11 @@ pub(super) struct Watched<S> {
     read_alarm: Pin<Box<Sleep>>,
     /// Set while a write waits.
     write_alarm: Option<Pin<Box<Sleep>>>,
+    stop: CancellationToken,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Watched<S> {
-    pub(super) fn new(stream: S, deadlines: Deadlines) -> Self {
+    pub(super) fn new(stream: S, deadlines: Deadlines, stop: CancellationToken) -> Self {
         let now = Instant::now();
         Self {
             stream,
@@ -45,6 +47,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Watched<S> {
             last_byte: now,
             read_alarm: Box::pin(sleep_until(now + deadlines.idle)),
             write_alarm: None,
+            stop,
         }
     }
 
@@ -52,7 +55,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Watched<S> {
     pub(super) async fn close(mut self) {
         if let Some(refusal) = self.refusal {
             let _ = timeout(LINGER, self.stream.write_all(refusal.answer())).await;
-        } else if self.reader.progress() == Progress::Between {
+        } else if self.reader.progress() != Progress::Body {
             return;
         }
         let _ = timeout(LINGER, async {
@@ -84,8 +87,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Watched<S> {
         io::Error::new(io::ErrorKind::InvalidData, "the head was refused")
     }
 
-    /// Nothing to read: waits on, until the deadline.
+    /// Nothing to read: waits on, until the deadline or the stop.
     fn wait(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.stop.is_cancelled() {
+            // What was received is answered; nothing will follow.
+            return Poll::Ready(Ok(()));
+        }
         let in_head = self.reader.progress() == Progress::Head;
         let deadline =
             if in_head { self.head_began + self.deadlines.frame } else { self.last_byte + self.deadlines.idle };

@@ -1,0 +1,881 @@
+//! The HTTP door over raw sockets, against the real daemon: section 3 of the contract.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that can't go on fails")]
+
+mod support;
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use support::{Daemon, Home, conformance, wait_until};
+
+const KEY_2: &str = "key 2:YWK2PGCS8CNW62SR8TBTBKWMY";
+const KEY_9: &str = "key 9:9G3XXW9ZK2M4N6P8R0S1T5V7Y";
+const SESSION_7: &str = "7:SZQ2PGCS8CNW62SR8TBTBKWMY";
+/// An answer that has not come after so long never will.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+trait Stream: Read + Write + Send {}
+impl<T: Read + Write + Send> Stream for T {}
+
+#[derive(Clone)]
+enum Place {
+    Unix(PathBuf),
+    Tcp(SocketAddr),
+}
+
+impl Place {
+    fn connect(&self) -> Connection {
+        let stream: Box<dyn Stream> = match self {
+            Self::Unix(path) => {
+                let stream = UnixStream::connect(path).unwrap();
+                stream.set_read_timeout(Some(PATIENCE)).unwrap();
+                Box::new(stream)
+            }
+            Self::Tcp(address) => {
+                let stream = TcpStream::connect(address).unwrap();
+                stream.set_read_timeout(Some(PATIENCE)).unwrap();
+                Box::new(stream)
+            }
+        };
+        Connection { stream, read: Vec::new() }
+    }
+
+    /// Sends bytes on a connection of their own and reads one answer.
+    fn ask(&self, request: impl AsRef<[u8]>) -> Answer {
+        let mut connection = self.connect();
+        connection.send(request);
+        connection.answer().expect("an answer")
+    }
+}
+
+struct Connection {
+    stream: Box<dyn Stream>,
+    read: Vec<u8>,
+}
+
+impl Connection {
+    fn send(&mut self, bytes: impl AsRef<[u8]>) {
+        // The daemon may have closed already; its answer is still there.
+        let _ = self.stream.write_all(bytes.as_ref());
+    }
+
+    /// More bytes; false at the end.
+    fn fill(&mut self) -> bool {
+        let mut buffer = [0; 16 * 1024];
+        match self.stream.read(&mut buffer) {
+            Ok(0) => false,
+            Ok(count) => {
+                self.read.extend_from_slice(&buffer[..count]);
+                true
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => false,
+            Err(error) => panic!("no answer and no end: {error}"),
+        }
+    }
+
+    fn answer(&mut self) -> Option<Answer> {
+        self.answer_to("GET")
+    }
+
+    /// The next answer; `None` when the connection ended instead.
+    fn answer_to(&mut self, method: &str) -> Option<Answer> {
+        let end = loop {
+            if let Some(at) = self.read.windows(4).position(|w| w == b"\r\n\r\n") {
+                break at + 4;
+            }
+            if !self.fill() {
+                assert!(self.read.is_empty(), "half an answer: {}", String::from_utf8_lossy(&self.read));
+                return None;
+            }
+        };
+        let head = String::from_utf8(self.read.drain(..end).collect()).unwrap();
+        let mut lines = head.trim_end().split("\r\n");
+        let status = lines.next().unwrap().split(' ').nth(1).unwrap().parse().unwrap();
+        let headers: Vec<(String, String)> = lines
+            .map(|line| line.split_once(':').unwrap())
+            .map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_string()))
+            .collect();
+        let mut answer = Answer { status, headers, body: Vec::new() };
+        let length = answer.header("content-length").map_or(0, |text| text.parse().unwrap());
+        while method != "HEAD" && self.read.len() < length {
+            assert!(self.fill(), "the body ended early");
+        }
+        answer.body = self.read.drain(..if method == "HEAD" { 0 } else { length }).collect();
+        Some(answer)
+    }
+
+    /// Nothing but the end may follow.
+    fn ends(mut self) -> bool {
+        while self.fill() {}
+        self.read.is_empty()
+    }
+}
+
+#[derive(Debug)]
+struct Answer {
+    status: u16,
+    headers: Vec<(String, String)>,
+    body: Vec<u8>,
+}
+
+impl Answer {
+    fn header(&self, name: &str) -> Option<&str> {
+        let mut found = self.headers.iter().filter(|(n, _)| n == name).map(|(_, value)| value.as_str());
+        let value = found.next();
+        assert_eq!(found.next(), None, "{name} stands once");
+        value
+    }
+
+    fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap()
+    }
+
+    /// Status on the line, true status, reason.
+    fn verdict(&self) -> (u16, &str, &str) {
+        (self.status, self.header("x-keyward-status").unwrap(), self.header("x-keyward-reason").unwrap())
+    }
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// A daemon with the conformance world, on its socket and on loopback TCP.
+fn start<'h>(home: &'h Home, more: &str) -> (Daemon<'h>, [Place; 2]) {
+    let port = free_port();
+    let config = home.config(&format!("[http]\nlisten = '127.0.0.1:{port}'\n{more}"));
+    let daemon = home.start_with(|command| {
+        command.arg("--config").arg(&config);
+    });
+    home.apply(&conformance("world.json"));
+    let places = [Place::Unix(home.runtime().join("http.sock")), Place::Tcp(SocketAddr::from(([127, 0, 0, 1], port)))];
+    (daemon, places)
+}
+
+/// A GET of `path` with these header lines.
+fn get(path: &str, headers: &[&str]) -> Vec<u8> {
+    let mut request = format!("GET {path} HTTP/1.1\r\nHost: x\r\n").into_bytes();
+    for line in headers {
+        request.extend_from_slice(line.as_bytes());
+        request.extend_from_slice(b"\r\n");
+    }
+    request.extend_from_slice(b"\r\n");
+    request
+}
+
+/// Header lines of a question to an auth door.
+fn question(door: &str, method: &str, path: &str) -> [String; 2] {
+    match door {
+        "/auth/nginx" => [format!("X-Original-Method: {method}"), format!("X-Original-URI: {path}")],
+        _ => [format!("X-Forwarded-Method: {method}"), format!("X-Forwarded-Uri: {path}")],
+    }
+}
+
+/// A question with these headers beside method and path `GET /api/v2/me`.
+fn me_question(door: &str, headers: &[&str]) -> Vec<u8> {
+    let target = question(door, "GET", "/api/v2/me");
+    let lines: Vec<&str> = target.iter().map(String::as_str).chain(headers.iter().copied()).collect();
+    get(door, &lines)
+}
+
+const DOORS: [&str; 2] = ["/auth/nginx", "/auth/forward"];
+
+/// What a door says on its status line for a true status.
+fn told(door: &str, status: u16) -> u16 {
+    match (door, status) {
+        ("/auth/nginx", 400 | 403 | 429) => 403,
+        _ => status,
+    }
+}
+
+#[test]
+fn every_conformance_case_that_fits_http_gets_its_status_and_reason_at_every_door() {
+    let home = Home::new();
+    let (_daemon, places) = start(&home, "");
+    let cases = conformance("decisions.json");
+    let mut asked = 0;
+    for place in &places {
+        for door in DOORS {
+            // Kept alive over all cases.
+            let mut connection = place.connect();
+            for case in cases["cases"].as_array().unwrap() {
+                let Some(request) = case_request(door, &case["query"]) else { continue };
+                connection.send(&request);
+                let answer = connection.answer().unwrap();
+                let (query, verdict) = (&case["query"], &case["verdict"]);
+                let status = u16::try_from(verdict["status"].as_u64().unwrap()).unwrap();
+                let expected =
+                    (told(door, status), status.to_string(), verdict["reason"].as_str().unwrap().to_string());
+                let (line, true_status, reason) = answer.verdict();
+                assert_eq!((line, true_status.to_string(), reason.to_string()), expected, "{door} {query}");
+                assert_eq!(answer.body, b"", "{door} {query}");
+                let shown = |field: &str| verdict[field].as_u64().map_or(String::new(), |id| id.to_string());
+                assert_eq!(answer.header("x-keyward-agent-id"), Some(shown("agent").as_str()), "{query}");
+                assert_eq!(answer.header("x-keyward-credential-id"), Some(shown("id").as_str()), "{query}");
+                assert_eq!(answer.header("x-keyward-mode"), Some(verdict["mode"].as_str().unwrap_or("")), "{query}");
+                asked += 1;
+            }
+        }
+    }
+    assert!(asked >= 4 * 90, "{asked} cases were asked");
+}
+
+/// The case as a request to an auth door; `None` when a part has no place in a header.
+fn case_request(door: &str, query: &Value) -> Option<Vec<u8>> {
+    let text = |field: &str| query.get(field).and_then(Value::as_str);
+    let mut request = format!("GET {door} HTTP/1.1\r\nHost: x\r\n").into_bytes();
+    let mut put = |name: &str, value: &str| {
+        // Of the odd characters that the cases hold, U+00FF stands for the byte.
+        let value: Vec<u8> = value.chars().map(|c| u8::try_from(u32::from(c)).unwrap()).collect();
+        // A header's value loses its outer blanks, so these cases are not the same question here.
+        let fits = value.trim_ascii() == value.as_slice() && !value.iter().any(|b| *b < 0x20);
+        request.extend_from_slice(format!("{name}: ").as_bytes());
+        request.extend_from_slice(&value);
+        request.extend_from_slice(b"\r\n");
+        fits
+    };
+    let [method, path] = question(door, text("method")?, text("path")?);
+    let address = if door == "/auth/nginx" { "X-Real-IP" } else { "X-Forwarded-For" };
+    let mut fits = true;
+    for line in [method, path] {
+        let (name, value) = line.split_once(": ").unwrap();
+        fits &= put(name, value);
+    }
+    for (name, field) in [("Authorization", "credential"), ("X-DeskPRO-Agent-ID", "agent"), (address, "ip")] {
+        if let Some(value) = text(field) {
+            fits &= put(name, value);
+        }
+    }
+    request.extend_from_slice(b"\r\n");
+    fits.then_some(request)
+}
+
+#[test]
+fn all_identity_headers_stand_on_every_answer_of_an_auth_door() {
+    let home = Home::new();
+    let (_daemon, places) = start(&home, "");
+    let key = format!("Authorization: {KEY_2}");
+    let token = "Authorization: token 18:TZQ2PGCS8CNW62SR8TBTBKWMY";
+    let fifth = "X-DeskPRO-Agent-ID: 5";
+    let names = ["mode", "credential-id", "app-id", "agent-id", "agent-name"].map(|name| format!("x-keyward-{name}"));
+    for door in DOORS {
+        let table: [(&str, &[&str], [&str; 5]); 5] = [
+            ("/api/v2/me", &[&key], ["key", "2", "", "1", "Admin"]),
+            ("/api/v2/me", &[&key, fifth], ["key", "2", "", "5", "Zo%C3%AB%20%C3%85ngstr%C3%B6m"]),
+            ("/api/v2/me", &[], [""; 5]),
+            ("/api/v2/helpdesk/discover", &[&key], [""; 5]),
+            ("/nowhere", &[token], [""; 5]),
+        ];
+        for (path, headers, expected) in table {
+            let target = question(door, "GET", path);
+            let lines: Vec<&str> = target.iter().map(String::as_str).chain(headers.iter().copied()).collect();
+            let answer = places[0].ask(get(door, &lines));
+            let found = [0, 1, 2, 3, 4].map(|at| answer.header(&names[at]).unwrap());
+            assert_eq!(found, expected, "{door} {path} {headers:?}");
+            assert_eq!(answer.header("cache-control"), Some("no-store"));
+            let challenge = (answer.status == 401).then_some("key realm=\"keyward\"");
+            assert_eq!(answer.header("www-authenticate"), challenge, "{door} {path}");
+        }
+    }
+}
+
+#[test]
+fn a_token_tells_its_application() {
+    let home = Home::new();
+    let (_daemon, places) = start(&home, "");
+    home.apply(&json!({ "tokens": [{ "id": 30, "code": "APPTOKENCODE", "agent": 1, "app_id": 77 }] }));
+    let answer = places[0].ask(me_question("/auth/nginx", &["Authorization: token 30:APPTOKENCODE"]));
+    assert_eq!((answer.status, answer.header("x-keyward-app-id")), (200, Some("77")));
+}
+
+#[test]
+fn what_could_be_read_in_two_ways_is_a_bad_request_before_anything_else() {
+    let home = Home::new();
+    let (_daemon, places) = start(&home, "");
+    let key = format!("Authorization: {KEY_2}");
+    let cookie = format!("Cookie: keyward_session={SESSION_7}");
+    let twice = format!("Cookie: keyward_session={SESSION_7}; a=b; keyward_session=x");
+    let bad = ("400", "bad_request");
+    let ok = ("200", "ok");
+    let table: &[(&[&str], (&str, &str))] = &[
+        (&[&key], ok),
+        (&[&key, &key], bad),
+        (&[&key, "authorization: "], bad),
+        (&[&key, "X-DeskPRO-Agent-ID: 4"], ok),
+        (&[&key, "X-DeskPRO-Agent-ID: 4", "x-deskpro-agent-id: 4"], bad),
+        (&[&key, "X-DeskPRO-Agent-ID: 4, 5"], bad),
+        (&[&key, "X-DeskPRO-Agent-ID:"], bad),
+        (&[&key, "X-Real-IP: 10.1.2.3"], ok),
+        (&[&key, "X-Real-IP: 10.1.2.3", "X-Real-Ip: 10.1.2.3"], bad),
+        (&[&key, "X-Forwarded-For: 10.1.2.3", "X-Forwarded-For: 10.1.2.4"], ok),
+        (&[&key, "X-HTTP-Method-Override: GET"], bad),
+        (&[&key, "x-http-method: DELETE"], bad),
+        (&[&key, "X-Method-Override:"], bad),
+        (&["X-Method-Override: PUT"], bad),
+        (&[&key, "X_Method_Override: PUT"], ok),
+        (&[&cookie], ok),
+        (&[&twice], bad),
+        (&[&cookie, &cookie], bad),
+        (&[&key, &twice], bad),
+        (&[&key, &cookie], ok),
+        (&["Cookie: a=b", &cookie, "Cookie: c=d; KEYWARD_SESSION=1"], ok),
+    ];
+    for door in DOORS {
+        for (headers, expected) in table {
+            let answer = places[0].ask(me_question(door, headers));
+            let (line, status, reason) = answer.verdict();
+            assert_eq!((status, reason), *expected, "{door} {headers:?}");
+            assert_eq!(line, told(door, status.parse().unwrap()));
+        }
+        for (name, value) in question(door, "GET", "/api/v2/me").iter().map(|line| line.split_once(": ").unwrap()) {
+            let doubled = places[0].ask(me_question(door, &[&key, &format!("{name}: {value}")]));
+            assert_eq!(doubled.verdict().2, "bad_request", "{door}: {name} twice");
+        }
+    }
+}
+
+#[test]
+fn each_door_reads_its_own_headers_and_never_another_source() {
+    let home = Home::new();
+    let (_daemon, places) = start(&home, "");
+    let key = format!("Authorization: {KEY_2}");
+    for (door, other) in [(DOORS[0], DOORS[1]), (DOORS[1], DOORS[0])] {
+        let own = question(door, "GET", "/api/v2/me");
+        let [other_method, other_path] = question(other, "GET", "/api/v2/me");
+        let table: [&[&str]; 6] = [
+            &[&key],
+            &[&key, &own[0]],
+            &[&key, &own[1]],
+            &[&key, &own[0], &other_path],
+            &[&key, &own[1], &other_method],
+            &[&key, &other_method, &other_path],
+        ];
+        for headers in table {
+            assert_eq!(places[0].ask(get(door, headers)).verdict().2, "bad_request", "{door} {headers:?}");
+        }
+        // The other door's headers name something that is allowed, the own ones something that is not.
+        let [method, path] = question(door, "GET", "/api/v2/nothing");
+        let answer = places[0].ask(get(door, &[&key, &method, &path, &other_method, &other_path]));
+        assert_eq!(answer.verdict().2, "no_route", "{door}");
+    }
+    // The path in the door's own query string, and the request's own method, are no sources either.
+    let answer = places[0].ask(format!("GET /auth/nginx?uri=/api/v2/me HTTP/1.1\r\nHost: x\r\n{key}\r\n\r\n"));
+    assert_eq!(answer.verdict().2, "bad_request");
+}
+
+#[test]
+fn the_address_comes_from_the_doors_own_header_alone() {
+    let home = Home::new();
+    let (_daemon, places) = start(&home, "");
+    let key = format!("Authorization: {KEY_9}");
+    let table: &[(&[&str], &str, &str)] = &[
+        (&["X-Real-IP: 10.1.2.3"], "ok", "ip_not_allowed"),
+        (&["X-Forwarded-For: 10.1.2.3"], "ip_not_allowed", "ok"),
+        (&["X-Forwarded-For: 8.8.8.8, 10.1.2.3"], "ip_not_allowed", "ok"),
+        (&["X-Forwarded-For: 10.1.2.3, 8.8.8.8"], "ip_not_allowed", "ip_not_allowed"),
+        (&["X-Forwarded-For: 8.8.8.8", "X-Forwarded-For: 9.9.9.9 ,\t2001:db8::7"], "ip_not_allowed", "ok"),
+        (&["X-Forwarded-For: 10.1.2.3", "X-Forwarded-For: 9.9.9.9"], "ip_not_allowed", "ip_not_allowed"),
+        (&["X-Forwarded-For: 10.1.2.3,"], "ip_not_allowed", "ip_not_allowed"),
+        (&["X-Forwarded-For: 10.1.2.3", "X-Forwarded-For:"], "ip_not_allowed", "ip_not_allowed"),
+        (&["Forwarded: for=10.1.2.3"], "ip_not_allowed", "ip_not_allowed"),
+        (&["X-Real-IP: 10.2.0.1", "X-Forwarded-For: 10.1.2.3"], "ip_not_allowed", "ok"),
+        (&[], "ip_not_allowed", "ip_not_allowed"),
+    ];
+    for (headers, nginx, forward) in table {
+        for (door, expected) in [(DOORS[0], nginx), (DOORS[1], forward)] {
+            let lines: Vec<&str> = [key.as_str()].into_iter().chain(headers.iter().copied()).collect();
+            assert_eq!(places[0].ask(me_question(door, &lines)).verdict().2, *expected, "{door} {headers:?}");
+        }
+    }
+}
+
+#[test]
+fn the_session_cookie_counts_only_without_an_authorization_header() {
+    let home = Home::new();
+    let (_daemon, places) = start(&home, "session_cookie = 'sid'\n");
+    let good = format!("Cookie: theme=dark; sid={SESSION_7}; x");
+    let table: &[(&[&str], &str)] = &[
+        (&[&good], "ok"),
+        (&[&good, "Authorization: key 2:WRONGWRONG"], "bad_credential"),
+        (&[&good, "Authorization:"], "missing_credential"),
+        (&["Cookie: sid="], "missing_credential"),
+        (&["Cookie: sid"], "missing_credential"),
+        (&["Cookie: sid=7:WRONGWRONG"], "bad_credential"),
+        (&["Cookie: sid=key 2:YWK2PGCS8CNW62SR8TBTBKWMY"], "malformed_credential"),
+        (&["Cookie: sid=2:YWK2PGCS8CNW62SR8TBTBKWMY"], "bad_credential"),
+        (&["Cookie: SID=7:SZQ2PGCS8CNW62SR8TBTBKWMY"], "missing_credential"),
+        (&["Cookie: keyward_session=7:SZQ2PGCS8CNW62SR8TBTBKWMY"], "missing_credential"),
+        (&["Cookie: sid=\"7:SZQ2PGCS8CNW62SR8TBTBKWMY\""], "malformed_credential"),
+    ];
+    for door in DOORS {
+        for (headers, expected) in table {
+            assert_eq!(places[0].ask(me_question(door, headers)).verdict().2, *expected, "{door} {headers:?}");
+        }
+    }
+    assert_eq!(places[0].ask(me_question(DOORS[0], &[&good])).header("x-keyward-mode"), Some("session"));
+}
+
+#[test]
+fn me_answers_in_the_apis_own_form() {
+    let home = Home::new();
+    let (_daemon, places) = start(&home, "");
+    home.apply(&json!({ "agents": [{ "id": 1, "name": "Admin", "permissions": "*",
+        "attributes": { "role": "admin", "id": "9", "name": "Mallory" } }] }));
+    let key = format!("Authorization: {KEY_2}");
+    let answer = places[1].ask(get("/me", &[&key]));
+    assert_eq!(answer.header("content-type"), Some("application/json"));
+    assert_eq!(
+        (answer.status, answer.json()),
+        (
+            200,
+            json!({ "data": { "auth_method": "api_key", "app_id": null, "person_id": 1,
+                "person": { "id": 1, "name": "Admin", "role": "admin" } }, "meta": {}, "linked": {} })
+        )
+    );
+    let switched = places[0].ask(get("/me", &[&key, "X-DeskPRO-Agent-ID: 4"])).json();
+    assert_eq!(switched["data"]["person"], json!({ "id": 4, "name": "Matthew", "team": "support" }));
+    let token = places[0].ask(get("/me", &["Authorization: token 2:TKQ2PGCS8CNW62SR8TBTBKWMY"])).json();
+    assert_eq!(token["data"]["auth_method"], "api_token");
+    let session = places[0].ask(get("/me", &[&format!("Cookie: keyward_session={SESSION_7}")])).json();
+    assert_eq!(session["data"]["auth_method"], "session");
+
+    let office = format!("Authorization: {KEY_9}");
+    let table: &[(&[&str], u16, &str)] = &[
+        (&[], 401, "missing_credential"),
+        (&["Authorization: key 2:WRONGWRONG"], 401, "bad_credential"),
+        (&[&key, &key], 400, "bad_request"),
+        (&[&key, "X-DeskPRO-Agent-ID: 99"], 403, "agent_unknown"),
+        (&[&office], 403, "ip_not_allowed"),
+        (&[&office, "X-Forwarded-For: 10.1.2.3"], 403, "ip_not_allowed"),
+        (&[&office, "X-Real-IP: 10.1.2.3"], 200, ""),
+    ];
+    for (headers, status, code) in table {
+        let answer = places[0].ask(get("/me", headers));
+        assert_eq!(answer.status, *status, "{headers:?}");
+        assert_eq!(answer.header("cache-control"), Some("no-store"));
+        assert_eq!(answer.header("www-authenticate").is_some(), *status == 401);
+        if *status != 200 {
+            let error = answer.json();
+            assert_eq!((&error["status"], &error["code"]), (&json!(status), &json!(code)), "{headers:?}");
+            assert!(error["message"].as_str().unwrap().ends_with('.'), "{error}");
+            assert_eq!(error.as_object().unwrap().len(), 3);
+        }
+    }
+}
+
+#[test]
+fn paths_and_methods_are_told_apart() {
+    let home = Home::new();
+    let (_daemon, places) = start(&home, "");
+    let table = [
+        ("GET", "/healthz", 200),
+        ("HEAD", "/healthz", 200),
+        ("GET", "/healthz?verbose", 200),
+        ("POST", "/healthz", 405),
+        ("GET", "/me", 401),
+        ("HEAD", "/me", 401),
+        ("POST", "/me", 405),
+        ("DELETE", "/me", 405),
+        ("GET", "/", 404),
+        ("GET", "/metrics", 404),
+        ("GET", "/me/", 404),
+        ("GET", "/ME", 404),
+        ("GET", "//me", 404),
+        ("GET", "/x/../me", 404),
+        ("GET", "/%6de", 404),
+        ("GET", "/auth", 404),
+        ("GET", "/auth/nginx/", 404),
+        ("GET", "http://keyward/healthz", 200),
+        ("BREW", "/auth/forward", 400),
+        ("OPTIONS", "/auth/forward", 400),
+    ];
+    for (method, path, status) in table {
+        let mut connection = places[0].connect();
+        connection.send(format!("{method} {path} HTTP/1.1\r\nHost: x\r\n\r\n"));
+        let answer = connection.answer_to(method).unwrap();
+        assert_eq!(answer.status, status, "{method} {path}");
+        assert_eq!(answer.header("allow"), (status == 405).then_some("GET, HEAD"));
+        // The connection goes on behind each of them.
+        connection.send(get("/healthz", &[]));
+        assert_eq!(connection.answer().unwrap().body, b"ok\n", "{method} {path}");
+    }
+}
+
+#[test]
+fn the_auth_doors_take_any_method_and_never_wait_for_a_body() {
+    let home = Home::new();
+    let (_daemon, places) = start(&home, "");
+    let key = format!("Authorization: {KEY_2}");
+    for place in &places {
+        for door in DOORS {
+            let head = |method: &str, more: &[&str]| {
+                let lines: Vec<&str> = [key.as_str()].into_iter().chain(more.iter().copied()).collect();
+                let text = String::from_utf8(me_question(door, &lines)).unwrap();
+                text.replacen("GET", method, 1)
+            };
+            for method in ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "PURGE"] {
+                let mut connection = place.connect();
+                for more in [&[][..], &["Content-Length: 0"]] {
+                    connection.send(head(method, more));
+                    let answer = connection.answer_to(method).unwrap();
+                    assert_eq!(answer.verdict(), (200, "200", "ok"), "{door} {method}");
+                }
+            }
+            for announced in
+                ["Content-Length: 1000000", "Transfer-Encoding: chunked", "Expect: 100-continue\r\nContent-Length: 9"]
+            {
+                for sent in ["", "a part", "GET /me HTTP/1.1\r\nHost: x\r\n\r\n"] {
+                    let mut connection = place.connect();
+                    connection.send(head("POST", &[announced]) + sent);
+                    let answer = connection.answer().unwrap();
+                    assert_eq!(answer.verdict(), (200, "200", "ok"), "{door} {announced} {sent:?}");
+                    assert_eq!(answer.header("connection"), Some("close"), "{door} {announced}");
+                    assert!(connection.ends(), "{door} {announced} {sent:?}: a body is never a request");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn connections_are_kept_and_closed_as_http_says() {
+    let home = Home::new();
+    let (_daemon, places) = start(&home, "");
+    let table = [
+        ("HTTP/1.1", "X: y", true),
+        ("HTTP/1.1", "Connection: close", false),
+        ("HTTP/1.1", "Connection: keep-alive", true),
+        ("HTTP/1.0", "X: y", false),
+        ("HTTP/1.0", "Connection: keep-alive", true),
+    ];
+    for place in &places {
+        for (version, header, kept) in table {
+            let mut connection = place.connect();
+            let request = format!("GET /healthz {version}\r\nHost: x\r\n{header}\r\n\r\n");
+            connection.send(&request);
+            assert_eq!(connection.answer().unwrap().status, 200);
+            if kept {
+                connection.send(&request);
+                assert_eq!(connection.answer().unwrap().status, 200, "{version} {header}");
+            } else {
+                assert!(connection.ends(), "{version} {header}");
+            }
+        }
+    }
+}
+
+#[test]
+fn pipelined_requests_are_answered_in_order() {
+    let home = Home::new();
+    let (_daemon, places) = start(&home, "");
+    let key = format!("Authorization: {KEY_2}");
+    let mut requests = Vec::new();
+    for number in 0..100 {
+        let agent = format!("X-DeskPRO-Agent-ID: {}", [1, 4, 5, 99][number % 4]);
+        requests.extend(me_question("/auth/forward", &[&key, &agent]));
+    }
+    for place in &places {
+        let mut connection = place.connect();
+        // Cut where a head is half: the pieces come in reads of their own.
+        for piece in requests.chunks(701) {
+            connection.send(piece);
+        }
+        for number in 0..100 {
+            let answer = connection.answer().unwrap();
+            let expected = ["1", "4", "5", ""][number % 4];
+            assert_eq!(answer.header("x-keyward-agent-id"), Some(expected), "answer {number}");
+        }
+    }
+}
+
+#[test]
+fn a_revoked_key_is_refused_by_the_next_request_on_a_kept_connection() {
+    let home = Home::new();
+    let (_daemon, places) = start(&home, "");
+    let question = me_question("/auth/nginx", &["Authorization: key 3:3A7QXW9ZK2M4N6P8R0S1T5V7Y"]);
+    let mut connections = places.map(|place| place.connect());
+    for connection in &mut connections {
+        connection.send(&question);
+        assert_eq!(connection.answer().unwrap().status, 200);
+    }
+    assert!(home.run(&["key", "revoke", "3"]).status.success());
+    for connection in &mut connections {
+        connection.send(&question);
+        assert_eq!(connection.answer().unwrap().verdict(), (401, "401", "revoked"));
+    }
+}
+
+/// Heads that two parsers could read in two ways, and what is no HTTP/1 at all.
+const REFUSED_HEADS: &[(&str, u16)] = &[
+    ("GET /healthz\r\n\r\n", 400),
+    ("GET /healthz \r\n\r\n", 400),
+    ("GET /healthz HTTP/0.9\r\n\r\n", 400),
+    ("GET /healthz HTTP/1.2\r\n\r\n", 400),
+    ("GET /healthz HTTP/2.0\r\n\r\n", 400),
+    ("GET /healthz http/1.1\r\n\r\n", 400),
+    ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400),
+    ("GET  /healthz HTTP/1.1\r\n\r\n", 400),
+    ("GET /heal thz HTTP/1.1\r\n\r\n", 400),
+    (" GET /healthz HTTP/1.1\r\n\r\n", 400),
+    ("GET\t/healthz\tHTTP/1.1\r\n\r\n", 400),
+    ("\r\nGET /healthz HTTP/1.1\r\n\r\n", 400),
+    ("GET /healthz HTTP/1.1\nHost: x\n\n", 400),
+    ("GET /healthz HTTP/1.1\r\nHost: x\n\r\n", 400),
+    ("GET /healthz HTTP/1.1\r\nHost: x\r\n\n", 400),
+    ("GET /healthz HTTP/1.1\r\nA: b\rC: d\r\n\r\n", 400),
+    ("GET /healthz HTTP/1.1\r\nA: b\r\n folded\r\n\r\n", 400),
+    ("GET /healthz HTTP/1.1\r\n\tA: b\r\n\r\n", 400),
+    ("GET /healthz HTTP/1.1\r\nA : b\r\n\r\n", 400),
+    ("GET /healthz HTTP/1.1\r\n: b\r\n\r\n", 400),
+    ("GET /healthz HTTP/1.1\r\nno colon\r\n\r\n", 400),
+    ("GET /healthz HTTP/1.1\r\nA(: b\r\n\r\n", 400),
+    ("GET /healthz HTTP/1.1\r\nA: \0\r\n\r\n", 400),
+    ("GET /healthz HTTP/1.1\r\nA: \x0b\r\n\r\n", 400),
+    ("GET /healthz HTTP/1.1\r\nA: \x7f\r\n\r\n", 400),
+    ("GET /healthz\0 HTTP/1.1\r\n\r\n", 400),
+    ("POST /healthz HTTP/1.1\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n", 400),
+    ("POST /healthz HTTP/1.1\r\nTransfer-Encoding: chunked\r\nContent-Length: 0\r\n\r\n", 400),
+    ("POST /healthz HTTP/1.1\r\nContent-Length: 0\r\nContent-Length: 0\r\n\r\n", 400),
+    ("POST /healthz HTTP/1.1\r\nContent-Length: 3\r\ncontent-length: 4\r\n\r\n", 400),
+    ("POST /healthz HTTP/1.1\r\nContent-Length: 3, 3\r\n\r\n", 400),
+    ("POST /healthz HTTP/1.1\r\nContent-Length: +3\r\n\r\n", 400),
+    ("POST /healthz HTTP/1.1\r\nContent-Length: -1\r\n\r\n", 400),
+    ("POST /healthz HTTP/1.1\r\nContent-Length: 0x3\r\n\r\n", 400),
+    ("POST /healthz HTTP/1.1\r\nContent-Length:\r\n\r\n", 400),
+    ("POST /healthz HTTP/1.1\r\nContent-Length: 99999999999999999999\r\n\r\n", 400),
+    ("POST /healthz HTTP/1.1\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n", 400),
+    ("POST /healthz HTTP/1.1\r\nTransfer-Encoding: chunked, identity\r\n\r\n", 400),
+    ("POST /healthz HTTP/1.1\r\nTransfer-Encoding: gzip, chunked\r\n\r\n", 400),
+    ("POST /healthz HTTP/1.1\r\nTransfer-Encoding: xchunked\r\n\r\n", 400),
+    ("POST /healthz HTTP/1.1\r\nTransfer-Encoding\r\n: chunked\r\n\r\n", 400),
+    ("POST /healthz HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n", 400),
+    ("\x16\x03\x01\x02\0\x01\0\x01\u{fc}\n", 400),
+    ("\n", 400),
+];
+
+#[test]
+fn heads_that_two_parsers_could_read_in_two_ways_are_refused_and_the_connection_ends() {
+    let home = Home::new();
+    let (_daemon, places) = start(&home, "");
+    for place in &places {
+        for (head, status) in REFUSED_HEADS {
+            let mut connection = place.connect();
+            // A whole request before it is answered, one behind it never.
+            connection.send(get("/healthz", &[]));
+            connection.send([head.as_bytes(), &get("/me", &[])].concat());
+            assert_eq!(connection.answer().unwrap().status, 200, "before {head:?}");
+            assert_eq!(connection.answer().unwrap().status, *status, "{head:?}");
+            assert!(connection.ends(), "{head:?}");
+        }
+    }
+    for (head, status) in REFUSED_HEADS {
+        assert_eq!(places[0].ask(head).status, *status, "{head:?}");
+    }
+}
+
+#[test]
+fn a_head_is_taken_up_to_its_bounds() {
+    let home = Home::new();
+    let (_daemon, places) = start(&home, "");
+    let padded = |bytes: usize| {
+        let bare = get("/healthz", &["A: "]).len();
+        get("/healthz", &[&format!("A: {}", "x".repeat(bytes - bare))])
+    };
+    let lines = |count: usize| {
+        let lines: Vec<String> = (1..count).map(|number| format!("A{number}: b")).collect();
+        get("/healthz", &lines.iter().map(String::as_str).collect::<Vec<_>>())
+    };
+    let table = [
+        (padded(32 * 1024), 200),
+        (padded(32 * 1024 + 1), 431),
+        (padded(1024 * 1024), 431),
+        (lines(100), 200),
+        (lines(101), 431),
+    ];
+    for place in &places {
+        for (number, (head, status)) in table.iter().enumerate() {
+            let mut connection = place.connect();
+            connection.send(head);
+            assert_eq!(connection.answer().unwrap().status, *status, "row {number}");
+            if *status == 431 {
+                assert!(connection.ends(), "row {number}");
+            }
+        }
+        // A head without an end is refused as soon as it is too long.
+        let mut connection = place.connect();
+        connection.send(vec![b'A'; 40 * 1024]);
+        assert_eq!(connection.answer().unwrap().status, 431);
+    }
+}
+
+#[test]
+fn a_slow_head_is_cut_off_and_an_idle_connection_is_kept_longer() {
+    let home = Home::new();
+    let (_daemon, places) = start(&home, "[limits]\nframe_deadline = '1s'\nidle_timeout = '4s'\n");
+    for place in &places {
+        let mut idle = place.connect();
+        idle.send(get("/healthz", &[]));
+        assert_eq!(idle.answer().unwrap().status, 200);
+
+        let began = Instant::now();
+        let mut slow = place.connect();
+        // The beginning of the second head comes with the end of the first.
+        slow.send([&get("/healthz", &[])[..], b"GET /heal"].concat());
+        assert_eq!(slow.answer().unwrap().status, 200);
+        for byte in b"thz HTTP/1.1\r\nA: b" {
+            std::thread::sleep(Duration::from_millis(100));
+            slow.send([*byte]);
+        }
+        assert_eq!(slow.answer().unwrap().status, 408);
+        assert!(slow.ends());
+        assert!(began.elapsed() >= Duration::from_secs(1));
+
+        // Idle for longer than a head may take.
+        idle.send(get("/healthz", &[]));
+        assert_eq!(idle.answer().unwrap().status, 200, "an idle connection outlives a head's deadline");
+        let began = Instant::now();
+        assert!(idle.ends());
+        assert!((3..9).contains(&began.elapsed().as_secs()), "idle for {:?}", began.elapsed());
+    }
+}
+
+#[test]
+fn hostile_clients_leave_the_door_answering() {
+    let home = Home::new();
+    let (daemon, places) = start(&home, "");
+    let mut held = Vec::new();
+    let mut random = 0x2545_f491_4f6c_dd1d_u64;
+    for round in 0..300 {
+        let place = &places[round % 2];
+        let mut connection = place.connect();
+        let garbage: Vec<u8> = (0..round)
+            .map(|_| {
+                random ^= random << 13;
+                random ^= random >> 7;
+                random ^= random << 17;
+                random.to_le_bytes()[0]
+            })
+            .collect();
+        connection.send(match round % 5 {
+            0 => garbage,
+            1 => get("/me", &[])[..20].to_vec(),
+            2 => [b"GET /auth/nginx HTTP/1.1\r\nA: ".to_vec(), garbage].concat(),
+            3 => get("/healthz", &[]).repeat(50),
+            _ => Vec::new(),
+        });
+        // Some leave at once, some stay and never read.
+        if round % 3 == 0 {
+            held.push(connection);
+        }
+    }
+    for place in &places {
+        assert_eq!(place.ask(get("/healthz", &[])).body, b"ok\n");
+    }
+    drop(held);
+    assert!(!home.log_text().contains("panic"), "{}", home.log_text());
+    daemon.stop();
+}
+
+#[test]
+fn a_client_that_never_reads_is_let_go_and_its_memory_is_bounded() {
+    let home = Home::new();
+    let (_daemon, places) = start(&home, "[limits]\nframe_deadline = '1s'\n");
+    let Place::Unix(path) = &places[0] else { unreachable!() };
+    let mut stream = UnixStream::connect(path).unwrap();
+    stream.set_write_timeout(Some(PATIENCE)).unwrap();
+    let requests = get("/healthz", &[]).repeat(1000);
+    // The daemon stops reading when its answers are not taken, and ends the connection.
+    let error = loop {
+        if let Err(error) = stream.write_all(&requests) {
+            break error;
+        }
+    };
+    assert!(
+        matches!(error.kind(), std::io::ErrorKind::BrokenPipe | std::io::ErrorKind::ConnectionReset),
+        "the daemon ended it: {error}"
+    );
+    assert_eq!(places[0].ask(get("/healthz", &[])).status, 200);
+}
+
+#[test]
+fn connections_beyond_the_limit_are_told_so_and_the_other_doors_have_places_of_their_own() {
+    let home = Home::new();
+    let (_daemon, places) = start(&home, "[limits]\nconnections = 6\nconnections_per_uid = 4\n");
+    let mut held: Vec<Connection> = Vec::new();
+    for place in &places {
+        let mut taken = 0;
+        loop {
+            let mut connection = place.connect();
+            connection.send(get("/healthz", &[]));
+            let answer = connection.answer().unwrap();
+            if answer.status != 200 {
+                assert_eq!((answer.status, answer.header("connection")), (503, Some("close")));
+                assert!(connection.ends());
+                break;
+            }
+            taken += 1;
+            held.push(connection);
+        }
+        // TCP peers count as one user, and share the total with the socket's.
+        assert_eq!(taken, if held.len() == 4 { 4 } else { 2 });
+    }
+    assert_eq!(held.len(), 6);
+    let verdict = home.query().who(keyward_proto::query::Asker::default());
+    assert!(verdict.is_ok(), "the query socket is not full");
+    drop(held.pop());
+    wait_until("a place is free again", || {
+        let mut connection = places[1].connect();
+        connection.send(get("/healthz", &[]));
+        connection.answer().unwrap().status == 200
+    });
+}
+
+#[test]
+fn a_stop_answers_what_was_received_and_closes_idle_connections() {
+    let home = Home::new();
+    let (daemon, places) = start(&home, "");
+    let mut idle = places.clone().map(|place| place.connect());
+    for connection in &mut idle {
+        connection.send(get("/healthz", &[]));
+        assert_eq!(connection.answer().unwrap().status, 200);
+    }
+    let mut half = places[0].connect();
+    half.send(b"GET /healthz HTTP/1.1\r\n");
+    let began = Instant::now();
+    daemon.stop();
+    assert!(began.elapsed() < Duration::from_secs(8), "a stop does not wait for the idle: {:?}", began.elapsed());
+    for connection in idle {
+        assert!(connection.ends());
+    }
+    assert!(half.answer().is_none_or(|answer| answer.status == 408));
+    assert!(!Path::new(&home.runtime().join("http.sock")).exists(), "the socket is gone");
+}
+
+#[test]
+fn a_listener_that_is_not_loopback_is_refused_with_a_sentence() {
+    let home = Home::new();
+    for address in ["0.0.0.0:7979", "[::]:7979", "192.168.1.1:7979", "localhost:7979", "7979"] {
+        let config = home.config(&format!("[http]\nlisten = '{address}'\n"));
+        let output = home.run(&["config", "check", "--config", config.to_str().unwrap()]);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{address}: {said}");
+        assert!(said.contains(address) && said.contains("127.0.0.1:7979"), "{said}");
+    }
+}
+
+#[test]
+fn no_credential_is_in_the_log_or_in_an_answer() {
+    let home = Home::new();
+    let (daemon, places) = start(&home, "");
+    for path in ["/auth/nginx", "/auth/forward", "/me", "/nowhere"] {
+        let answer = places[0].ask(get(path, &["Authorization: key 2:WRONGSECRETCODE", "X-Original-Method: GET"]));
+        let shown = format!("{answer:?}{}", String::from_utf8_lossy(&answer.body));
+        assert!(!shown.contains("WRONGSECRETCODE"), "{shown}");
+    }
+    daemon.stop();
+    assert!(!home.log_text().contains("WRONGSECRETCODE"));
+}
