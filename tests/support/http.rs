@@ -101,6 +101,42 @@ impl Connection {
         Some(answer)
     }
 
+    /// What a proxy says to a request that may be anything: the answer if there is one, and whether the connection can
+    /// be used on.
+    pub fn any_answer(&mut self, method: &str) -> (Option<Answer>, bool) {
+        loop {
+            while !self.read.windows(4).any(|w| w == b"\r\n\r\n") {
+                if !self.fill() {
+                    // HTTP/0.9 has no head, and some refusals are no more than the end.
+                    return (None, false);
+                }
+            }
+            if !self.read.starts_with(b"HTTP/1.") {
+                while self.fill() {}
+                return (None, false);
+            }
+            let chunked = self.read.to_ascii_lowercase().windows(26).any(|w| w == b"transfer-encoding: chunked");
+            let answer = self.answer_to(method).expect("a head is there");
+            if answer.status == 100 {
+                continue;
+            }
+            if chunked && method != "HEAD" {
+                while !self.read.ends_with(b"0\r\n\r\n") {
+                    assert!(self.fill(), "the body ended early");
+                }
+                self.read.clear();
+            }
+            let closes = answer.header("connection").is_some_and(|value| value.eq_ignore_ascii_case("close"));
+            let framed = chunked || method == "HEAD" || answer.header("content-length").is_some();
+            return (Some(answer), framed && !closes);
+        }
+    }
+
+    /// What was read and not taken as an answer.
+    pub fn taken(&mut self) -> String {
+        String::from_utf8_lossy(&std::mem::take(&mut self.read)).into_owned()
+    }
+
     /// Nothing but the end may follow.
     pub fn ends(mut self) -> bool {
         while self.fill() {}
