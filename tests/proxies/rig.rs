@@ -234,7 +234,7 @@ impl<'h> Rig<'h> {
     pub fn nginx_config(&self, folder: &Path, port: u16) -> String {
         let temporary =
             ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"].iter().fold(String::new(), |mut text, name| {
-                write!(text, "{name}_temp_path {}/{name};\n", folder.display()).unwrap();
+                writeln!(text, "{name}_temp_path {}/{name};", folder.display()).unwrap();
                 text
             });
         let user = if nix::unistd::Uid::effective().is_root() { "user root;" } else { "" };
