@@ -6,6 +6,7 @@ mod connections;
 mod support;
 
 use std::net::SocketAddr;
+use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 use support::http::{Place, free_port, get};
@@ -427,6 +428,35 @@ fn a_listener_that_is_not_loopback_is_refused_with_a_sentence() {
         assert_eq!(output.status.code(), Some(2), "{address}: {said}");
         assert!(said.contains(address) && said.contains("127.0.0.1:7979"), "{said}");
     }
+}
+
+#[test]
+fn healthz_is_503_while_the_database_takes_no_changes() {
+    let home = Home::new();
+    let (daemon, _) = start(&home, "");
+    daemon.stop();
+    // The files of this daemon grow by 64 KiB and no further, as on a full disk; -S: the limit can be lifted again.
+    let blocks = std::fs::metadata(home.database()).unwrap().len() / 512 + 128;
+    let limited = format!("trap '' XFSZ; ulimit -S -f {blocks}; exec \"$@\"");
+    let daemon = home.start_with(|command| {
+        let mut wrapped = Command::new("sh");
+        wrapped.args(["-c", &limited, "sh"]).arg(command.get_program()).args(command.get_args());
+        wrapped.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        *command = wrapped;
+    });
+    let place = Place::Unix(home.runtime().join("http.sock"));
+    assert_eq!(place.ask(get("/healthz", &[])).status, 200);
+    let keys: Vec<Value> =
+        (100..6000).map(|id| json!({ "id": id, "code": "SOMECODE", "agent": 1, "label": "x".repeat(200) })).collect();
+    std::fs::write(home.path().join("keys.json"), json!({ "keys": keys }).to_string()).unwrap();
+    let refused = home.run(&["apply", home.path().join("keys.json").to_str().unwrap()]);
+    assert_eq!(refused.status.code(), Some(4), "{}", String::from_utf8_lossy(&refused.stderr));
+    let health = place.ask(get("/healthz", &[]));
+    assert_eq!((health.status, health.body != b"ok\n"), (503, true));
+    // Questions are answered all the while.
+    let key = format!("Authorization: {KEY_2}");
+    assert_eq!(place.ask(me_question(DOORS[0], &[&key])).status, 200);
+    drop(daemon);
 }
 
 #[test]
