@@ -1,5 +1,5 @@
-//! Which bytes are a request's head. Hyper parses it again; this one is stricter and knows where a head begins and
-//! ends, so that nothing that two parsers could read in two ways comes further.
+//! Which bytes are a request's head. This knows where a head begins and ends, and refuses what hyper would let pass and
+//! another parser might read in another way; hyper parses it again and refuses the rest (control characters, say).
 
 /// A request line with a long URI, and the longest credential, agent and cookies beside it, fit; nginx takes 32 KiB.
 pub(super) const HEAD_BYTES_MAX: usize = 32 * 1024;
@@ -103,10 +103,6 @@ impl HeadReader {
     fn end_line(&mut self) -> Result<(), Refusal> {
         let mut buffer = std::mem::take(&mut self.line);
         let line = buffer.strip_suffix(b"\r\n").ok_or(Refusal::Malformed)?;
-        // A tab may stand in a value; a lone CR, a zero byte or another control character may not stand anywhere.
-        if line.iter().any(|b| (*b < b' ' && *b != b'\t') || *b == 0x7f) {
-            return Err(Refusal::Malformed);
-        }
         if self.lines == 0 {
             self.request_line(line)?;
         } else if line.is_empty() {
