@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -17,6 +18,10 @@ pub const DEFAULT_DATA_DIR: &str = "/var/lib/keyward";
 pub const DEFAULT_RUNTIME_DIR: &str = "/run/keyward";
 /// The group of web workers that may ask; made by the package's sysusers file.
 pub const DEFAULT_GROUP: &str = "keyward";
+/// The cookie that carries a session, as `ID:CODE`.
+pub const DEFAULT_SESSION_COOKIE: &str = "keyward_session";
+/// A cookie's name is a word; browsers take some 4 KiB for name and value together.
+pub const COOKIE_NAME_BYTES_MAX: usize = 64;
 /// Starts, stops, alarms and changes; no line a question.
 pub const DEFAULT_LOG: &str = "info";
 
@@ -53,7 +58,7 @@ pub struct Config {
     pub data: PathBuf,
     /// Holds the sockets.
     pub runtime: PathBuf,
-    /// Group of `query.sock`.
+    /// Group of `query.sock` and `http.sock`.
     pub group: String,
     /// Worker threads; 0 is one a core.
     #[serde(deserialize_with = "workers")]
@@ -62,6 +67,8 @@ pub struct Config {
     pub log: String,
     /// Who else may use `admin.sock`.
     pub admin: Admin,
+    /// The HTTP door.
+    pub http: Http,
     /// Bounds on what peers can hold.
     pub limits: Limits,
 }
@@ -75,6 +82,7 @@ impl Default for Config {
             workers: 0,
             log: DEFAULT_LOG.to_owned(),
             admin: Admin::default(),
+            http: Http::default(),
             limits: Limits::default(),
         }
     }
@@ -92,15 +100,33 @@ pub struct Admin {
     pub group: Option<String>,
 }
 
+/// The HTTP door, for proxies. `http.sock` is always there.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Http {
+    /// A loopback address to listen on as well, for proxies that can't dial Unix sockets.
+    #[serde(deserialize_with = "loopback")]
+    pub listen: Option<SocketAddr>,
+    /// The cookie that carries a session where there is no `Authorization` header.
+    #[serde(deserialize_with = "cookie_name")]
+    pub session_cookie: String,
+}
+
+impl Default for Http {
+    fn default() -> Self {
+        Self { listen: None, session_cookie: DEFAULT_SESSION_COOKIE.to_owned() }
+    }
+}
+
 /// Bounds on what peers can hold.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "LimitsForm")]
 pub struct Limits {
-    /// Open connections on the query socket.
+    /// Open connections on the query socket; as many again on the HTTP door.
     pub connections: usize,
     /// Of these, by one user.
     pub connections_per_uid: usize,
-    /// From a frame's first byte to its last.
+    /// From the first byte of a frame, or of an HTTP request's head, to its last.
     pub frame_deadline: Duration,
     /// A connection that sends nothing for so long is closed.
     pub idle_timeout: Duration,
@@ -166,6 +192,32 @@ fn workers<'de, D: Deserializer<'de>>(deserializer: D) -> Result<usize, D::Error
         )));
     }
     Ok(number)
+}
+
+/// Plain HTTP that carries credentials stays on this machine.
+fn loopback<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SocketAddr>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    let Ok(address) = text.parse::<SocketAddr>() else {
+        return Err(D::Error::custom(format!("`{text}` is no address and port; write 127.0.0.1:7979 or [::1]:7979")));
+    };
+    if !address.ip().is_loopback() {
+        return Err(D::Error::custom(format!(
+            "`{text}` is no loopback address, and credentials would cross the network unencrypted; write \
+             127.0.0.1:7979 or [::1]:7979 and let a proxy on this host answer for the others"
+        )));
+    }
+    Ok(Some(address))
+}
+
+fn cookie_name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    let name = String::deserialize(deserializer)?;
+    let token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
+    if !(1..=COOKIE_NAME_BYTES_MAX).contains(&name.len()) || !name.bytes().all(token) {
+        return Err(D::Error::custom(format!(
+            "`{name}` is no name for a cookie; write 1 to {COOKIE_NAME_BYTES_MAX} letters, digits, `_` or `-`"
+        )));
+    }
+    Ok(name)
 }
 
 fn connections<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<usize>, D::Error> {
@@ -323,7 +375,17 @@ mod tests {
         {
             assert!(example.contains(&format!("\n{key} = ")), "{key} is shown");
         }
-        for key in ["frame_deadline", "idle_timeout", "stop_deadline", "[admin]", "[limits]", "# group = "] {
+        for key in [
+            "frame_deadline",
+            "idle_timeout",
+            "stop_deadline",
+            "[admin]",
+            "[limits]",
+            "# group = ",
+            "[http]",
+            "# listen = ",
+            "session_cookie",
+        ] {
             assert!(example.contains(&format!("\n{key}")), "{key} is shown");
         }
     }
@@ -331,7 +393,7 @@ mod tests {
     #[test]
     fn an_empty_file_says_the_defaults() {
         assert_eq!(Config::parse(""), Ok(Config::default()));
-        assert_eq!(Config::parse("[admin]\n[limits]\n"), Ok(Config::default()));
+        assert_eq!(Config::parse("[admin]\n[http]\n[limits]\n"), Ok(Config::default()));
         assert_eq!(Config::default().limits.connections_per_uid, 12_288);
     }
 
@@ -339,6 +401,7 @@ mod tests {
     fn every_field_is_read() {
         let text = "data='/d'\nruntime='/r'\ngroup='web'\nworkers=3\nlog='debug'\n\
                     [admin]\nuids=[1000]\ngids=[5,6]\ngroup='ops'\n\
+                    [http]\nlisten='[::1]:80'\nsession_cookie='sid'\n\
                     [limits]\nconnections=100\nconnections_per_uid=7\nframe_deadline='1s'\nidle_timeout='2m'\nstop_deadline='1h'";
         let read = Config::parse(text).unwrap();
         let wanted = Config {
@@ -348,6 +411,7 @@ mod tests {
             workers: 3,
             log: "debug".into(),
             admin: Admin { uids: vec![1000], gids: vec![5, 6], group: Some("ops".into()) },
+            http: Http { listen: Some("[::1]:80".parse().unwrap()), session_cookie: "sid".into() },
             limits: Limits {
                 connections: 100,
                 connections_per_uid: 7,
@@ -396,6 +460,13 @@ mod tests {
             ("[limits]\nstop_deadline = '10'", 2, "stop_deadline = '10'", "not a duration"),
             ("[admin]\nuids = [-1]", 2, "uids = [-1]", "expected u32"),
             ("[admin]\nuids = ['root']", 2, "uids = ['root']", "expected u32"),
+            ("[http]\nlisten = '0.0.0.0:7979'", 2, "listen = '0.0.0.0:7979'", "no loopback address"),
+            ("[http]\nlisten = '[::]:7979'", 2, "listen = '[::]:7979'", "no loopback address"),
+            ("[http]\nlisten = '192.168.1.2:7979'", 2, "listen = '192.168.1.2:7979'", "no loopback address"),
+            ("[http]\nlisten = '127.0.0.1'", 2, "listen = '127.0.0.1'", "no address and port"),
+            ("[http]\nlisten = 'localhost:7979'", 2, "listen = 'localhost:7979'", "no address and port"),
+            ("[http]\nsession_cookie = 'a b'", 2, "session_cookie = 'a b'", "no name for a cookie"),
+            ("[http]\nsession_cookie = ''", 2, "session_cookie = ''", "no name for a cookie"),
             ("data = ", 1, "data =", "string values must be quoted"),
         ] {
             let refusal = Config::parse(text).unwrap_err();

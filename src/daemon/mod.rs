@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
 use crate::registry::{OpenError, Registry};
-use crate::serve::listen::{Access, BindError, bind};
+use crate::serve::listen::{Access, BindError, bind, bind_loopback};
 use crate::serve::{ADMIN_CONNECTIONS_MAX, Admins, ConnectionLimits, Deadlines, Doors, Rules};
 use files::{DirectoryError, DirectoryLock};
 use pepper::PepperError;
@@ -28,12 +28,17 @@ use pepper::PepperError;
 pub const QUERY_SOCKET: &str = "query.sock";
 /// The admin socket's name in the runtime directory.
 pub const ADMIN_SOCKET: &str = "admin.sock";
+/// The HTTP door's name in the runtime directory.
+pub const HTTP_SOCKET: &str = "http.sock";
 /// The environment's filter for the log goes before the configuration's.
 const LOG_VARIABLE: &str = "KEYWARD_LOG";
 /// Descriptors that are no client's: listeners, database, log, runtime.
 const DESCRIPTORS_RESERVED: usize = 64;
 /// Connections that were cut off give the registry back within microseconds; a read of a stuck disk may never end.
 const THREADS_END_MAX: Duration = Duration::from_secs(5);
+
+/// Doors that take as many connections as are configured, each: the query socket and HTTP.
+const ASKING_DOORS: usize = 2;
 
 /// Why the daemon does not run. Each says what failed, why, and what to do.
 #[derive(Debug)]
@@ -94,7 +99,7 @@ struct Daemon {
     doors: Doors,
     rules: Rules,
     stop: CancellationToken,
-    sockets: [PathBuf; 2],
+    sockets: [PathBuf; 3],
     _locks: [DirectoryLock; 2],
 }
 
@@ -113,7 +118,7 @@ impl Daemon {
         let pepper = pepper::load_or_make(&config.data).map_err(StartError::Pepper)?;
         let registry = Registry::open(&config.data, pepper, Box::new(|_| {})).map_err(StartError::Database)?;
         let runtime = runtime(config.workers)?;
-        let sockets = [config.runtime.join(QUERY_SOCKET), config.runtime.join(ADMIN_SOCKET)];
+        let sockets = [QUERY_SOCKET, ADMIN_SOCKET, HTTP_SOCKET].map(|name| config.runtime.join(name));
         let admin_group = admin_group(config.admin.group.as_deref())?;
         let stop = CancellationToken::new();
         let doors = {
@@ -121,10 +126,13 @@ impl Daemon {
             let _inside = runtime.enter();
             // Before anybody can connect: from then on every stop is an orderly one.
             stop_on_signals(&stop).map_err(|error| StartError::System("listen for signals", error))?;
+            let askers = query_access(&config.group);
             Doors {
-                query: bind(&sockets[0], query_access(&config.group)).map_err(StartError::Socket)?,
+                query: bind(&sockets[0], askers).map_err(StartError::Socket)?,
                 admin: bind(&sockets[1], admin_group.map_or(Access::Owner, Access::Group))
                     .map_err(StartError::Socket)?,
+                http: bind(&sockets[2], askers).map_err(StartError::Socket)?,
+                http_loopback: config.http.listen.map(bind_loopback).transpose().map_err(StartError::Socket)?,
             }
         };
         if ids_are_mapped {
@@ -138,6 +146,7 @@ impl Daemon {
                 gids: config.admin.gids.into_iter().chain(admin_group).collect(),
                 ids_are_mapped,
             },
+            session_cookie: config.http.session_cookie,
             stop_deadline: config.limits.stop_deadline,
         };
         Ok(Self { runtime, registry, doors, rules, stop, sockets, _locks: locks })
@@ -155,6 +164,8 @@ impl Daemon {
                 version = env!("CARGO_PKG_VERSION"),
                 query = %sockets[0].display(),
                 admin = %sockets[1].display(),
+                http = %sockets[2].display(),
+                http_loopback = doors.http_loopback.as_ref().and_then(|l| l.local_addr().ok()).map(tracing::field::display),
                 "ready"
             );
             let beside = tokio::task::spawn_blocking({
@@ -200,8 +211,8 @@ fn runtime(workers: usize) -> Result<Runtime, StartError> {
 fn affordable_connections(config: &Config) -> ConnectionLimits {
     let reserved = DESCRIPTORS_RESERVED + ADMIN_CONNECTIONS_MAX;
     let wanted = config.limits.connections;
-    let descriptors = process::raise_descriptor_limit(wanted + reserved);
-    let total = wanted.min(descriptors.saturating_sub(reserved).max(1));
+    let descriptors = process::raise_descriptor_limit(wanted * ASKING_DOORS + reserved);
+    let total = wanted.min((descriptors.saturating_sub(reserved) / ASKING_DOORS).max(1));
     if total < wanted {
         tracing::warn!(
             wanted,
@@ -217,7 +228,10 @@ fn query_access(group: &str) -> Access {
     match Group::from_name(group) {
         Ok(Some(group)) => Access::Group(group.gid.as_raw()),
         Ok(None) | Err(_) => {
-            tracing::warn!(group, "there is no such group: the query socket is open to the daemon's user only");
+            tracing::warn!(
+                group,
+                "there is no such group: query.sock and http.sock are open to the daemon's user only"
+            );
             Access::Owner
         }
     }

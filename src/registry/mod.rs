@@ -240,6 +240,12 @@ impl Registry {
         self.shared.store.path()
     }
 
+    /// Whether the database is open and changes are taken.
+    #[must_use]
+    pub fn is_writable(&self) -> bool {
+        self.shared.writable.load(Ordering::Relaxed) && self.shared.store.is_open()
+    }
+
     /// For `status`.
     #[must_use]
     pub fn summary(&self) -> Summary {
@@ -259,7 +265,7 @@ impl Registry {
             agents: view.published.directory.live_ids(Kind::Agent).len() as u64,
             counts: view.published.counts,
             questions: self.shared.questions.load(Ordering::Relaxed),
-            writable: self.shared.writable.load(Ordering::Relaxed) && self.shared.store.is_open(),
+            writable: self.is_writable(),
             alarms,
         }
     }

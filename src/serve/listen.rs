@@ -3,11 +3,12 @@
 use std::fmt;
 use std::fs::Permissions;
 use std::io;
+use std::net::{SocketAddr, TcpListener as StdTcpListener};
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _, chown};
 use std::os::unix::net::{UnixListener as StdListener, UnixStream as StdStream};
 use std::path::{Path, PathBuf};
 
-use tokio::net::UnixListener;
+use tokio::net::{TcpListener, UnixListener};
 
 /// Bytes of a socket's path: `sun_path` has 108, the last is zero (unix(7)).
 pub const SOCKET_PATH_BYTES_MAX: usize = 107;
@@ -23,6 +24,8 @@ pub enum BindError {
     InUse(PathBuf),
     /// The system refused.
     Io(PathBuf, io::Error),
+    /// The system refused an address.
+    Address(SocketAddr, io::Error),
 }
 
 impl fmt::Display for BindError {
@@ -49,6 +52,9 @@ impl fmt::Display for BindError {
                 "cannot listen on {}: {error}; check that the directory exists and belongs to the daemon's user",
                 path.display()
             ),
+            Self::Address(address, error) => {
+                write!(f, "cannot listen on {address}: {error}; free the port, or give another one as http.listen")
+            }
         }
     }
 }
@@ -88,6 +94,20 @@ pub fn bind(path: &Path, access: Access) -> Result<UnixListener, BindError> {
         std::fs::set_permissions(path, Permissions::from_mode(0o660)).map_err(io)?;
     }
     UnixListener::from_std(listener).map_err(io)
+}
+
+/// Binds a loopback address.
+///
+/// # Errors
+/// See [`BindError`].
+pub fn bind_loopback(address: SocketAddr) -> Result<TcpListener, BindError> {
+    let io = |error| BindError::Address(address, error);
+    if !address.ip().is_loopback() {
+        return Err(io(io::Error::other("it is no loopback address")));
+    }
+    let listener = StdTcpListener::bind(address).map_err(io)?;
+    listener.set_nonblocking(true).map_err(io)?;
+    TcpListener::from_std(listener).map_err(io)
 }
 
 /// Removes the socket that a daemon left behind that did not stop in order. Nothing else is ever removed.

@@ -7,11 +7,13 @@
 //! | `connection` | one framed connection: buffers and deadlines |
 //! | `query` | `query.sock`: HOT PATH 1/2 |
 //! | `admin` | `admin.sock` |
+//! | `http` | `http.sock` and the loopback listener |
 //! | `convert` | between wire and model |
 
 mod admin;
 mod connection;
 mod convert;
+mod http;
 pub mod listen;
 mod query;
 
@@ -24,7 +26,7 @@ pub use connection::Deadlines;
 use keyward_proto::frame::{ADMIN_ERROR, ErrorCode, FrameError, QUERY_ERROR, put_error};
 use nix::errno::Errno;
 use nix::unistd::{Gid, Uid, User, getgrouplist};
-use tokio::net::{UnixListener, UnixStream};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -36,6 +38,8 @@ use crate::registry::Registry;
 pub const ADMIN_CONNECTIONS_MAX: usize = 64;
 /// How long accepting pauses when the system is out of descriptors or memory: trying again at once would spin.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
+/// TCP peers have no user id and count as one user; this id, `(uid_t) -1`, is nobody's.
+const TCP_PEERS: u32 = u32::MAX;
 
 /// How many connections there may be.
 #[derive(Clone, Copy, Debug)]
@@ -117,6 +121,8 @@ impl Gate {
         let ConnectionLimits { total: total_max, per_uid: own_max } = self.limits;
         let why = if total >= total_max {
             format!("all {total_max} connections are taken; raise limits.connections, or close idle ones")
+        } else if *own >= own_max && uid == TCP_PEERS {
+            format!("TCP peers have {own_max} connections open; raise limits.connections_per_uid, or close idle ones")
         } else if *own >= own_max {
             format!("user {uid} has {own_max} connections open; raise limits.connections_per_uid, or close idle ones")
         } else {
@@ -146,6 +152,8 @@ pub(crate) struct Serving {
     admins: Admins,
     query_gate: Arc<Gate>,
     admin_gate: Arc<Gate>,
+    http_gate: Arc<Gate>,
+    http: Arc<http::Door>,
     started_at: UnixSeconds,
 }
 
@@ -155,16 +163,22 @@ pub struct Doors {
     pub query: UnixListener,
     /// `admin.sock`
     pub admin: UnixListener,
+    /// `http.sock`
+    pub http: UnixListener,
+    /// The HTTP door for proxies that can't dial a Unix socket.
+    pub http_loopback: Option<TcpListener>,
 }
 
 /// How the doors are kept.
 pub struct Rules {
-    /// On the query socket.
+    /// On the query socket, and as many on the HTTP door.
     pub connections: ConnectionLimits,
     /// On all.
     pub deadlines: Deadlines,
     /// On the admin socket.
     pub admins: Admins,
+    /// The cookie that carries a session over HTTP.
+    pub session_cookie: String,
     /// From the stop's signal to the closing of what is still open.
     pub stop_deadline: Duration,
 }
@@ -177,17 +191,29 @@ pub async fn serve(registry: Arc<Registry>, doors: Doors, rules: Rules, stop: Ca
     let admin_limits = ConnectionLimits { total: ADMIN_CONNECTIONS_MAX, per_uid: ADMIN_CONNECTIONS_MAX };
     let serving = Arc::new(Serving {
         started_at: registry.view().now(),
+        http: Arc::new(http::Door::new(Arc::clone(&registry), rules.session_cookie)),
         registry,
         deadlines: rules.deadlines,
         admins: rules.admins,
         query_gate: Gate::new(rules.connections),
         admin_gate: Gate::new(admin_limits),
+        http_gate: Gate::new(rules.connections),
     });
     let tasks = TaskTracker::new();
-    // One door that fails for good closes the other: the supervisor must see it.
+    let unix = |door| {
+        let (serving, tasks, stop) = (&serving, &tasks, &stop);
+        move |(stream, _)| admit(door, stream, serving, tasks, stop)
+    };
+    // One door that fails for good closes the others: the supervisor must see it.
     let outcome = tokio::try_join!(
-        accept(Door::Query, &doors.query, &serving, &tasks, &stop),
-        accept(Door::Admin, &doors.admin, &serving, &tasks, &stop),
+        accept(Door::Query, async || doors.query.accept().await, unix(Door::Query), &stop),
+        accept(Door::Admin, async || doors.admin.accept().await, unix(Door::Admin), &stop),
+        accept(Door::Http, async || doors.http.accept().await, unix(Door::Http), &stop),
+        async {
+            let Some(listener) = &doors.http_loopback else { return Ok(()) };
+            let admit = |(stream, _)| admit_loopback(stream, &serving, &tasks, &stop);
+            accept(Door::Http, async || listener.accept().await, admit, &stop).await
+        },
     );
     stop.cancel();
     drop(doors);
@@ -202,33 +228,37 @@ pub async fn serve(registry: Arc<Registry>, doors: Doors, rules: Rules, stop: Ca
 enum Door {
     Query,
     Admin,
+    Http,
 }
 
 impl Door {
-    const fn error_type(self) -> u16 {
+    /// What a refused connection is sent, in the door's own language.
+    fn refusal(self, error: &FrameError) -> Vec<u8> {
+        let mut message = Vec::new();
         match self {
-            Self::Query => QUERY_ERROR,
-            Self::Admin => ADMIN_ERROR,
+            Self::Query => put_error(&mut message, QUERY_ERROR, 0, error),
+            Self::Admin => put_error(&mut message, ADMIN_ERROR, 0, error),
+            Self::Http => message.extend_from_slice(http::BUSY),
         }
+        message
     }
 }
 
-async fn accept(
+async fn accept<C>(
     door: Door,
-    listener: &UnixListener,
-    serving: &Arc<Serving>,
-    tasks: &TaskTracker,
+    mut next: impl AsyncFnMut() -> io::Result<C>,
+    admit: impl Fn(C),
     stop: &CancellationToken,
 ) -> io::Result<()> {
     loop {
         let accepted = tokio::select! {
             biased;
             () = stop.cancelled() => return Ok(()),
-            accepted = listener.accept() => accepted,
+            accepted = next() => accepted,
         };
         let error = match accepted {
-            Ok((stream, _)) => {
-                admit(door, stream, serving, tasks, stop);
+            Ok(connection) => {
+                admit(connection);
                 continue;
             }
             Err(error) => error,
@@ -275,11 +305,10 @@ fn admit(door: Door, stream: UnixStream, serving: &Arc<Serving>, tasks: &TaskTra
         Ok(place) => place,
         Err(error) => {
             tracing::warn!(?door, reason = %error.message, "a connection was refused");
-            let mut frame = Vec::new();
-            put_error(&mut frame, door.error_type(), 0, &error);
-            // A fresh socket has room for one small frame, and tokio doesn't know yet that it has; where the write fails,
+            // A fresh socket has room for one small message, and tokio doesn't know yet that it has; where the write fails,
             // closing says it too.
-            let _ = stream.into_std().and_then(|mut stream| stream.write_all(&frame));
+            let refusal = door.refusal(&error);
+            let _ = stream.into_std().and_then(|mut stream| stream.write_all(&refusal));
             return;
         }
     };
@@ -290,7 +319,27 @@ fn admit(door: Door, stream: UnixStream, serving: &Arc<Serving>, tasks: &TaskTra
         match door {
             Door::Query => query::serve(stream, Arc::clone(&serving.registry), serving.deadlines, stop).await,
             Door::Admin => admin::serve(stream, serving, stop).await,
+            Door::Http => http::serve(stream, Arc::clone(&serving.http), serving.deadlines, stop).await,
         }
+    });
+}
+
+/// The same for a peer that came over the loopback interface, where nobody has an identity.
+fn admit_loopback(stream: TcpStream, serving: &Arc<Serving>, tasks: &TaskTracker, stop: &CancellationToken) {
+    let place = match serving.http_gate.enter(TCP_PEERS) {
+        Ok(place) => place,
+        Err(error) => {
+            tracing::warn!(door = ?Door::Http, reason = %error.message, "a connection was refused");
+            let _ = stream.try_write(&Door::Http.refusal(&error));
+            return;
+        }
+    };
+    // Answers are small and whole; waiting for more would only delay them.
+    let _ = stream.set_nodelay(true);
+    let (serving, stop) = (Arc::clone(serving), stop.clone());
+    tasks.spawn(async move {
+        let _place = place;
+        http::serve(stream, Arc::clone(&serving.http), serving.deadlines, stop).await;
     });
 }
 
@@ -301,6 +350,7 @@ fn judge_peer(door: Door, stream: &UnixStream, serving: &Serving) -> Result<Plac
     })?;
     match door {
         Door::Query => serving.query_gate.enter(peer.uid()),
+        Door::Http => serving.http_gate.enter(peer.uid()),
         Door::Admin => {
             if !serving.admins.allow(peer.uid(), peer.gid()) {
                 return Err(FrameError::new(ErrorCode::NotPermitted, not_permitted(serving, peer.uid())));

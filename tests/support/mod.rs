@@ -2,6 +2,8 @@
 #![allow(dead_code, unreachable_pub, reason = "every test file uses its own part of this")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that can't go on fails")]
 
+pub mod http;
+
 use std::fs::File;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
