@@ -122,7 +122,7 @@ impl Default for Http {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "LimitsForm")]
 pub struct Limits {
-    /// Open connections on the query socket; as many again on the HTTP door.
+    /// Open connections on the query socket; the HTTP door has a quarter as many of its own.
     pub connections: usize,
     /// Of these, by one user.
     pub connections_per_uid: usize,

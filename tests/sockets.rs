@@ -89,7 +89,7 @@ fn the_sockets_have_exactly_the_configured_access_whatever_the_umask_was() {
             });
             assert_eq!(access(&query(&home)), *of_query, "umask {umask}, {config}");
             assert_eq!(access(&admin(&home)), *of_admin, "umask {umask}, {config}");
-            let warned = home.log_text().contains("there is no such group: the query socket is open to");
+            let warned = home.log_text().contains("there is no such group: query.sock and http.sock are open to");
             assert_eq!(warned, config.contains("no-such-group"), "umask {umask}, {config}: {}", home.log_text());
             for secret in ["keyward.redb", "pepper"] {
                 assert_eq!(access(&home.data().join(secret)).0 & 0o077, 0, "{secret}");

@@ -37,8 +37,8 @@ const DESCRIPTORS_RESERVED: usize = 64;
 /// Connections that were cut off give the registry back within microseconds; a read of a stuck disk may never end.
 const THREADS_END_MAX: Duration = Duration::from_secs(5);
 
-/// Doors that take as many connections as are configured, each: the query socket and HTTP.
-const ASKING_DOORS: usize = 2;
+/// A proxy keeps a few connections a worker and asks on them: the HTTP door has a quarter of the query socket's places.
+const HTTP_SHARE: usize = 4;
 
 /// Why the daemon does not run. Each says what failed, why, and what to do.
 #[derive(Debug)]
@@ -108,7 +108,7 @@ impl Daemon {
         start_log(&config.log)?;
         let ids_are_mapped = process::ids_are_mapped();
         process::harden().map_err(|error| StartError::System("protect the process's memory", error))?;
-        let connections = affordable_connections(&config);
+        let (connections, http_connections) = affordable_connections(&config);
         files::data_directory(&config.data).map_err(StartError::Directory)?;
         files::runtime_directory(&config.runtime).map_err(StartError::Directory)?;
         let locks = [
@@ -140,12 +140,9 @@ impl Daemon {
         }
         let rules = Rules {
             connections,
+            http_connections,
             deadlines: Deadlines { frame: config.limits.frame_deadline, idle: config.limits.idle_timeout },
-            admins: Admins {
-                uids: config.admin.uids,
-                gids: config.admin.gids.into_iter().chain(admin_group).collect(),
-                ids_are_mapped,
-            },
+            admins: Admins { uids: config.admin.uids, gids: config.admin.gids, ids_are_mapped },
             session_cookie: config.http.session_cookie,
             stop_deadline: config.limits.stop_deadline,
         };
@@ -207,12 +204,14 @@ fn runtime(workers: usize) -> Result<Runtime, StartError> {
     builder.enable_all().thread_name("keyward").build().map_err(|e| StartError::System("start threads", e))
 }
 
-/// The configured connections, or as many as the system's limit on descriptors leaves.
-fn affordable_connections(config: &Config) -> ConnectionLimits {
+/// The configured connections, or as many as the system's limit on descriptors leaves: on the query socket, and on the
+/// HTTP door.
+fn affordable_connections(config: &Config) -> (ConnectionLimits, ConnectionLimits) {
     let reserved = DESCRIPTORS_RESERVED + ADMIN_CONNECTIONS_MAX;
     let wanted = config.limits.connections;
-    let descriptors = process::raise_descriptor_limit(wanted * ASKING_DOORS + reserved);
-    let total = wanted.min((descriptors.saturating_sub(reserved) / ASKING_DOORS).max(1));
+    let descriptors = process::raise_descriptor_limit(wanted + http_share(wanted) + reserved);
+    let affordable = descriptors.saturating_sub(reserved) / (HTTP_SHARE + 1) * HTTP_SHARE;
+    let total = wanted.min(affordable.max(1));
     if total < wanted {
         tracing::warn!(
             wanted,
@@ -220,7 +219,12 @@ fn affordable_connections(config: &Config) -> ConnectionLimits {
             "fewer connections than configured: raise the limit on open files (LimitNOFILE=)"
         );
     }
-    ConnectionLimits { total, per_uid: config.limits.connections_per_uid.min(total) }
+    let limits = |total| ConnectionLimits { total, per_uid: config.limits.connections_per_uid.min(total) };
+    (limits(total), limits(http_share(total)))
+}
+
+fn http_share(connections: usize) -> usize {
+    connections.div_ceil(HTTP_SHARE)
 }
 
 /// The group's, or nobody's but the owner's where the host has no such group.
@@ -237,7 +241,7 @@ fn query_access(group: &str) -> Access {
     }
 }
 
-/// The group that admins the daemon, by id.
+/// The group that may reach the admin socket, by id; whom it serves is said by `admin.uids` and `admin.gids`.
 fn admin_group(group: Option<&str>) -> Result<Option<u32>, StartError> {
     let Some(name) = group else {
         return Ok(None);

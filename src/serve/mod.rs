@@ -171,8 +171,10 @@ pub struct Doors {
 
 /// How the doors are kept.
 pub struct Rules {
-    /// On the query socket, and as many on the HTTP door.
+    /// On the query socket.
     pub connections: ConnectionLimits,
+    /// On the HTTP door, its loopback listener included.
+    pub http_connections: ConnectionLimits,
     /// On all.
     pub deadlines: Deadlines,
     /// On the admin socket.
@@ -197,7 +199,7 @@ pub async fn serve(registry: Arc<Registry>, doors: Doors, rules: Rules, stop: Ca
         admins: rules.admins,
         query_gate: Gate::new(rules.connections),
         admin_gate: Gate::new(admin_limits),
-        http_gate: Gate::new(rules.connections),
+        http_gate: Gate::new(rules.http_connections),
     });
     let tasks = TaskTracker::new();
     let unix = |door| {

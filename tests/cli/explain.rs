@@ -93,7 +93,7 @@ fn the_pattern_that_decides_is_named() {
         assert!(why(&explain(&["DELETE", "/tickets/7"]), 10).contains("-*.delete"));
         home.json(&["key", "set", "2", "--tags", "*"]);
         let denied = explain(&["--agent", "4", "DELETE", "/tickets/7"]);
-        assert!(why(&denied, 11).contains("denies") && why(&denied, 11).contains("-*.delete"), "{denied}");
+        assert!(why(&denied, 11).contains("denied by") && why(&denied, 11).contains("-*.delete"), "{denied}");
         let nothing = explain(&["--agent", "4", "GET", "/people"]);
         assert!(why(&nothing, 11).contains("tickets.*, -*.delete"), "the whole set is shown: {nothing}");
     });

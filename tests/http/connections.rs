@@ -260,7 +260,7 @@ fn a_client_that_never_reads_is_let_go_and_its_memory_is_bounded() {
 #[test]
 fn connections_beyond_the_limit_are_told_so_and_the_other_doors_have_places_of_their_own() {
     let home = Home::new();
-    let (_daemon, places) = start(&home, "[limits]\nconnections = 6\nconnections_per_uid = 4\n");
+    let (_daemon, places) = start(&home, "[limits]\nconnections = 24\nconnections_per_uid = 4\n");
     let mut held: Vec<Connection> = Vec::new();
     for place in &places {
         let mut taken = 0;
@@ -276,7 +276,7 @@ fn connections_beyond_the_limit_are_told_so_and_the_other_doors_have_places_of_t
             taken += 1;
             held.push(connection);
         }
-        // TCP peers count as one user, and share the total with the socket's.
+        // The door has a quarter of 24. TCP peers count as one user, and share the total with the socket's.
         assert_eq!(taken, if held.len() == 4 { 4 } else { 2 });
     }
     assert_eq!(held.len(), 6);
