@@ -66,11 +66,11 @@ impl From<Stop> for Verdict<'_> {
 
 /// Answers one question.
 pub fn decide<'d>(directory: &'d Directory, asker: &Asker<'_>, target: &Target<'_>, now: UnixSeconds) -> Verdict<'d> {
-    Session::new(directory, asker, now).decide(target)
+    Inquiry::new(directory, asker, now).decide(target)
 }
 
 /// One asker's questions, answered from one state: the credential is looked at once, when the first target needs it.
-pub struct Session<'d, 'a> {
+pub struct Inquiry<'d, 'a> {
     directory: &'d Directory,
     asker: &'a Asker<'a>,
     now: UnixSeconds,
@@ -93,8 +93,8 @@ enum Judged<'d, 'a> {
     Tags([TagRef<'a>; TAGS_MAX], usize),
 }
 
-impl<'d, 'a> Session<'d, 'a> {
-    /// A session on `directory` at `now`.
+impl<'d, 'a> Inquiry<'d, 'a> {
+    /// Questions to `directory` at `now`.
     #[must_use]
     pub const fn new(directory: &'d Directory, asker: &'a Asker<'a>, now: UnixSeconds) -> Self {
         Self { directory, asker, now, known: None }

@@ -21,7 +21,7 @@ use tokio::sync::oneshot;
 
 pub use plan::{Apply, FieldChange, FieldValue, Order, Outcome, Refusal};
 
-use crate::decide::Session;
+use crate::decide::Inquiry;
 pub use crate::decide::{
     Asker, BATCH_TARGETS_MAX, Explanation, ReachPage, Reachable, Step, StepResult, Target, Unreached,
 };
@@ -307,7 +307,7 @@ impl View<'_> {
 
     /// Answers one question and notes the use of an accepted code.
     pub fn check(&self, asker: &Asker<'_>, target: &Target<'_>) -> Verdict<'_> {
-        let verdict = Session::new(&self.published.directory, asker, self.now).decide(target);
+        let verdict = Inquiry::new(&self.published.directory, asker, self.now).decide(target);
         self.shared.questions.fetch_add(1, Ordering::Relaxed);
         self.note_use(asker, &verdict);
         verdict
@@ -315,10 +315,10 @@ impl View<'_> {
 
     /// Answers the targets of a batch from this one state, in order.
     pub fn check_all<'v>(&'v self, asker: &Asker<'_>, targets: &[Target<'_>], mut each: impl FnMut(Verdict<'v>)) {
-        let mut session = Session::new(&self.published.directory, asker, self.now);
+        let mut inquiry = Inquiry::new(&self.published.directory, asker, self.now);
         let mut first_use = None;
         for target in targets {
-            let verdict = session.decide(target);
+            let verdict = inquiry.decide(target);
             if let Verdict::Allow(terms) = &verdict
                 && terms.identity.is_some()
             {

@@ -19,7 +19,7 @@ use crate::registry::{Apply, Asker, Listed, Order, Outcome, Refusal, Registry, S
 /// Serves one connection until it is over.
 pub(super) async fn serve(stream: UnixStream, serving: Arc<Serving>, stop: CancellationToken) {
     let mut connection = Connection::new(stream, (ADMIN_FRAME_BYTES_MAX, ADMIN_ERROR), serving.deadlines, stop);
-    let mut session = Session { serving, upload: None };
+    let mut desk = Desk { serving, upload: None };
     loop {
         let filled = connection.fill().await;
         if matches!(filled, Filled::Over) {
@@ -36,7 +36,7 @@ pub(super) async fn serve(stream: UnixStream, serving: Arc<Serving>, stop: Cance
             };
             connection.consume(used);
             match request {
-                Ok(request) => session.answer(request, request_id, used, connection.output()).await,
+                Ok(request) => desk.answer(request, request_id, used, connection.output()).await,
                 Err(error) => connection.refuse(request_id, &error),
             }
             if connection.flush().await.is_err() {
@@ -58,12 +58,13 @@ struct Uploaded {
     patches: Vec<Patch>,
 }
 
-struct Session {
+/// One connection's requests, and what it has uploaded.
+struct Desk {
     serving: Arc<Serving>,
     upload: Option<Uploaded>,
 }
 
-impl Session {
+impl Desk {
     async fn answer(&mut self, request: AdminRequest, request_id: u32, frame_bytes: usize, out: &mut Vec<u8>) {
         let reply = match request {
             AdminRequest::Add(patch) => self.change(patch, Order::Add).await,

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::io::Write as _;
 use std::sync::Arc;
 
-use keyward::decide::{self, Asker, Session, StepResult};
+use keyward::decide::{self, Asker, Inquiry, StepResult};
 use keyward::directory::{Compiler, Directory};
 use keyward::model::record::{AgentName, Attributes, Label};
 use keyward::model::{
@@ -157,7 +157,7 @@ fn compare(
         address: ask.address.as_deref(),
     });
     let now = UnixSeconds(question.now);
-    let mut batch = Session::new(directories[0], &asker, now);
+    let mut batch = Inquiry::new(directories[0], &asker, now);
     for target in &question.targets {
         let expected = naive::answer(world, &ask, target, question.now);
         *seen.borrow_mut().entry(kind(&expected)).or_default() += 1;
