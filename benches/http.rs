@@ -51,12 +51,16 @@ fn main() {
     println!("{ROUNDS} rounds of {SECONDS} s each, medians; clients share the machine with the servers");
     direct(&rig.keyward, &nothing);
     through_nginx(rig, &nothing);
-    end(&mut server);
 }
 
-fn end(child: &mut Child) {
-    let _ = child.kill();
-    let _ = child.wait();
+/// A process that ends with this one, however that ends.
+struct Ended(Child);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 /// Answers 204 to everything: what hyper, tokio and the socket cost by themselves.
@@ -136,7 +140,8 @@ fn through_nginx(mut rig: Rig<'_>, nothing: &Path) {
         [("none", &keyward, false), ("204 server", &nothing.to_path_buf(), true), ("Keyward", &keyward, true)];
     let mut proxies = Vec::new();
     for (name, socket, guarded) in variants {
-        let (port, folder) = (free_port(), rig.home.path().join(name));
+        let port = free_port();
+        let folder = rig.home.path().join(format!("nginx-{port}"));
         std::fs::create_dir(&folder).unwrap();
         rig.keyward.clone_from(socket);
         let mut config = rig.nginx_config(&folder, port);

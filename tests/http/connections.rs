@@ -165,7 +165,7 @@ fn a_head_is_taken_up_to_its_bounds() {
 #[test]
 fn a_slow_head_is_cut_off_and_an_idle_connection_is_kept_longer() {
     let home = Home::new();
-    let (_daemon, places) = start(&home, "[limits]\nframe_deadline = '1s'\nidle_timeout = '3s'\n");
+    let (_daemon, places) = start(&home, "[limits]\nframe_deadline = '1s'\nidle_timeout = '5s'\n");
     std::thread::scope(|scope| {
         for place in &places {
             scope.spawn(|| slow_and_idle(place));
@@ -183,10 +183,12 @@ fn slow_and_idle(place: &Place) {
     // The beginning of the second head comes with the end of the first.
     slow.send([&get("/healthz", &[])[..], b"GET /heal"].concat());
     assert_eq!(slow.answer().unwrap().status, 200);
-    for byte in b"thz HTTP/1.1\r\nA: b" {
+    // Each byte comes well in time, the head does not; it ends before the drops do.
+    let dropped = (0..60).take_while(|_| {
         std::thread::sleep(Duration::from_millis(80));
-        slow.send([*byte]);
-    }
+        slow.send("x")
+    });
+    assert!(dropped.count() < 60, "a head may not take for ever");
     assert_eq!(slow.answer().unwrap().status, 408);
     assert!(slow.ends());
     assert!(began.elapsed() >= Duration::from_secs(1));
@@ -196,7 +198,7 @@ fn slow_and_idle(place: &Place) {
     assert_eq!(idle.answer().unwrap().status, 200, "an idle connection outlives a head's deadline");
     let began = Instant::now();
     assert!(idle.ends());
-    assert!((2..9).contains(&began.elapsed().as_secs()), "idle for {:?}", began.elapsed());
+    assert!((4..12).contains(&began.elapsed().as_secs()), "idle for {:?}", began.elapsed());
 }
 
 #[test]

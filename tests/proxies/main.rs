@@ -129,6 +129,10 @@ fn a_revoked_key_is_refused_by_the_very_next_request_through_every_proxy() {
     }
 }
 
+fn post_ticket(headers: &str, body: &str) -> Vec<u8> {
+    format!("POST /api/v2/tickets HTTP/1.1\r\nHost: x\r\n{KEY_2}\r\n{headers}\r\n\r\n{body}").into_bytes()
+}
+
 #[test]
 fn a_thousand_requests_use_at_most_four_connections_to_keyward() {
     let home = Home::new();
@@ -139,13 +143,14 @@ fn a_thousand_requests_use_at_most_four_connections_to_keyward() {
         let Some(proxy) = rig.proxy(kind) else { continue };
         let mut connection = proxy.place().connect();
         for number in 0..1000 {
-            // Allowed, denied and unauthenticated ones alike.
-            let (path, headers, status) = match number % 4 {
-                0 => ("/api/v2/nothing", &[KEY_2][..], 403),
-                1 => ("/api/v2/me", &[][..], 401),
-                _ => ("/api/v2/me", &[KEY_2][..], 200),
+            // Allowed, denied and unauthenticated ones alike, and ones with a body.
+            let (request, status) = match number % 4 {
+                0 => (get("/api/v2/nothing", &[KEY_2]), 403),
+                1 => (get("/api/v2/me", &[]), 401),
+                2 => (get("/api/v2/me", &[KEY_2]), 200),
+                _ => (post_ticket("Content-Length: 5", "hello"), 200),
             };
-            connection.send(get(path, headers));
+            connection.send(request);
             let (answer, open) = connection.any_answer("GET");
             assert_eq!(answer.unwrap().status, status, "{kind:?}: request {number}");
             if !open {
@@ -252,18 +257,15 @@ fn bodies_reach_the_application_whole() {
     let home = Home::new();
     let rig = Rig::start(&home);
     let large = "x".repeat(300_000);
-    let post = |headers: &str, body: &str| {
-        format!("POST /api/v2/tickets HTTP/1.1\r\nHost: x\r\n{KEY_2}\r\n{headers}\r\n\r\n{body}")
-    };
     for kind in Kind::ALL {
         let Some(proxy) = rig.proxy(kind) else { continue };
         let mut connection: Connection = proxy.place().connect();
         let requests = [
-            (post("Content-Length: 5", "hello"), 5),
-            (post("Content-Length: 0", ""), 0),
-            (post(&format!("Content-Length: {}", large.len()), &large), large.len()),
-            (post("Transfer-Encoding: chunked", "5\r\nhello\r\n0\r\n\r\n"), 5),
-            (post("Expect: 100-continue\r\nContent-Length: 5", "hello"), 5),
+            (post_ticket("Content-Length: 5", "hello"), 5),
+            (post_ticket("Content-Length: 0", ""), 0),
+            (post_ticket(&format!("Content-Length: {}", large.len()), &large), large.len()),
+            (post_ticket("Transfer-Encoding: chunked", "5\r\nhello\r\n0\r\n\r\n"), 5),
+            (post_ticket("Expect: 100-continue\r\nContent-Length: 5", "hello"), 5),
         ];
         for (request, length) in requests {
             connection.send(request);

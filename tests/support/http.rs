@@ -51,9 +51,9 @@ pub struct Connection {
 }
 
 impl Connection {
-    pub fn send(&mut self, bytes: impl AsRef<[u8]>) {
-        // The daemon may have closed already; its answer is still there.
-        let _ = self.stream.write_all(bytes.as_ref());
+    /// False when the other end takes nothing any more; its answer may still be there.
+    pub fn send(&mut self, bytes: impl AsRef<[u8]>) -> bool {
+        self.stream.write_all(bytes.as_ref()).is_ok()
     }
 
     /// More bytes; false at the end.

@@ -164,3 +164,75 @@ impl HeadReader {
         *self = Self { progress: if body { Progress::Body } else { Progress::Between }, ..Self::new() };
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What becomes of these bytes, taken whole and in pieces of every size.
+    fn read(bytes: &str) -> Result<Progress, Refusal> {
+        let outcomes: Vec<_> = (1..=bytes.len())
+            .map(|size| {
+                let mut reader = HeadReader::new();
+                for piece in bytes.as_bytes().chunks(size) {
+                    reader.take(piece).map_err(|(_, refusal)| refusal)?;
+                }
+                Ok(reader.progress())
+            })
+            .collect();
+        assert!(outcomes.iter().all(|outcome| *outcome == outcomes[0]), "{bytes:?}: {outcomes:?}");
+        outcomes[0]
+    }
+
+    #[test]
+    fn a_head_has_one_reading_or_none() {
+        let request = |headers: &str| format!("POST /me HTTP/1.1\r\n{headers}\r\n");
+        let bad = Err(Refusal::Malformed);
+        let table = [
+            (request(""), Ok(Progress::Between)),
+            (request("A: b\r\nC:\r\n"), Ok(Progress::Between)),
+            (request("").repeat(3), Ok(Progress::Between)),
+            (request("") + "G", Ok(Progress::Head)),
+            ("GET /me HTTP/1.0\r\nA: b\r\n".to_string(), Ok(Progress::Head)),
+            (request("Content-Length: 0\r\n"), Ok(Progress::Between)),
+            (request("Content-Length: 00\r\n"), Ok(Progress::Between)),
+            (request("Content-Length: 10\r\n"), Ok(Progress::Body)),
+            (request("content-length: 3\r\n") + "\n\n\nGET", Ok(Progress::Body)),
+            (request("Transfer-Encoding: Chunked\r\n"), Ok(Progress::Body)),
+            (request("A: b\r\n folded: c\r\n"), bad),
+            (request("A : b\r\n"), bad),
+            (request("Content-Length : 3\r\n"), bad),
+            (request(": b\r\n"), bad),
+            (request("no colon\r\n"), bad),
+            (request("A: b\n"), bad),
+            (request("Content-Length: 0\r\nContent-Length: 0\r\n"), bad),
+            (request("Content-Length: 0\r\nTransfer-Encoding: chunked\r\n"), bad),
+            (request("Transfer-Encoding: chunked\r\nContent-Length: 0\r\n"), bad),
+            (request("Transfer-Encoding: gzip, chunked\r\n"), bad),
+            (request("Content-Length: 0x1\r\n"), bad),
+            ("GET /me HTTP/1.0\r\nTransfer-Encoding: chunked\r\n".to_string(), bad),
+            ("GET /me\r\n".to_string(), bad),
+            ("GET /me HTTP/2.0\r\n".to_string(), bad),
+            ("GET  /me HTTP/1.1\r\n".to_string(), bad),
+            ("GET /me x HTTP/1.1\r\n".to_string(), bad),
+            ("\r\n".to_string(), bad),
+            ("\n".to_string(), bad),
+        ];
+        for (bytes, expected) in table {
+            assert_eq!(read(&bytes), expected, "{bytes:?}");
+        }
+    }
+
+    #[test]
+    fn what_came_whole_before_a_refusal_is_told() {
+        let good = "GET /me HTTP/1.1\r\n\r\n";
+        let mut reader = HeadReader::new();
+        assert_eq!(
+            reader.take(format!("{good}{good}GET /me\r\n").as_bytes()),
+            Err((2 * good.len(), Refusal::Malformed))
+        );
+        let long = "A".repeat(HEAD_BYTES_MAX);
+        assert_eq!(HeadReader::new().take(long.as_bytes()), Ok(()));
+        assert_eq!(HeadReader::new().take(format!("{good}{long}A").as_bytes()), Err((good.len(), Refusal::TooLarge)));
+    }
+}

@@ -119,10 +119,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Watched<S> {
         if this.refusal.is_some() {
             return Poll::Ready(Err(Self::refused()));
         }
-        if this.reader.progress() == Progress::Body {
-            // For hyper the connection ends with the head: a body is never waited for.
-            return Poll::Ready(Ok(()));
-        }
         let start = buffer.filled().len();
         match Pin::new(&mut this.stream).poll_read(context, buffer) {
             Poll::Ready(read) => {
