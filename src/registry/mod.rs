@@ -1,6 +1,6 @@
 //! Owns store and directory: `view` reads, `order` is the way to the single writer.
 //!
-//! Promise 2.5 rests on three lines in [`writer`]: a change is committed (durable), then published (one pointer swap),
+//! Promise 2.5 rests on three lines in `writer.rs`: a change is committed (durable), then published (one pointer swap),
 //! then acknowledged. A reader takes the published state after it has read its socket, so a question that was sent
 //! after an acknowledgement can't be answered from the state before.
 
