@@ -47,6 +47,7 @@ fn main() {
     let rig = Rig::start(&home);
     let nothing = home.path().join("204.sock");
     let server = Command::new(std::env::current_exe().unwrap()).arg("serve-204").arg(&nothing).spawn().unwrap();
+    let _server = Ended(server);
     wait_until("the 204 server answers", || UnixStream::connect(&nothing).is_ok());
     println!("{ROUNDS} rounds of {SECONDS} s each, medians; clients share the machine with the servers");
     direct(&rig.keyward, &nothing);
