@@ -5,7 +5,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::rig::{Rig, installed, run};
+use crate::rig::{Proxy, Rig, installed, run};
 use crate::support::http::{free_port, get};
 use crate::support::{Home, wait_until};
 use crate::{FORGED, KEY_2};
@@ -30,7 +30,7 @@ fn with_php(config: &str) -> String {
     [&config[..plain], &uncommented, &config[end..]].concat()
 }
 
-fn start_fpm(program: &Path, folder: &Path) -> std::process::Child {
+fn start_fpm(program: &Path, folder: &Path) -> Proxy {
     let socket = folder.join("fpm.sock");
     let config = format!(
         "[global]\nerror_log = {0}/fpm.log\ndaemonize = no\n[www]\n{1}listen = {0}/fpm.sock\npm = static\npm.max_children = 2\n",
@@ -40,9 +40,10 @@ fn start_fpm(program: &Path, folder: &Path) -> std::process::Child {
     std::fs::write(folder.join("fpm.conf"), config).unwrap();
     let mut command = Command::new(program);
     command.args(["--nodaemonize", "--allow-to-run-as-root", "--fpm-config"]).arg(folder.join("fpm.conf"));
-    let child = command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null()).spawn().unwrap();
+    let fpm =
+        Proxy::of(command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null()).spawn().unwrap());
     wait_until("php-fpm listens", || std::os::unix::net::UnixStream::connect(&socket).is_ok());
-    child
+    fpm
 }
 
 #[test]
@@ -53,7 +54,7 @@ fn a_php_application_never_sees_a_forged_identity() {
     let (port, folder) = (free_port(), home.path().join("php"));
     std::fs::create_dir(&folder).unwrap();
     std::fs::write(folder.join("index.php"), "<?php echo json_encode($_SERVER);").unwrap();
-    let mut fpm = start_fpm(&fpm, &folder);
+    let _fpm = start_fpm(&fpm, &folder);
     let config = with_php(&rig.nginx_config(&folder, port))
         .replace("/run/php/php-fpm.sock", folder.join("fpm.sock").to_str().unwrap())
         .replace("include fastcgi_params;", "include /etc/nginx/fastcgi_params;")
@@ -79,7 +80,4 @@ fn a_php_application_never_sees_a_forged_identity() {
             assert!(!json.contains("YWK2PGCS8CNW62SR8TBTBKWMY"), "PHP does not see the code");
         }
     }
-    let pid = nix::unistd::Pid::from_raw(i32::try_from(fpm.id()).unwrap());
-    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
-    fpm.wait().unwrap();
 }

@@ -171,6 +171,11 @@ pub struct Proxy {
 }
 
 impl Proxy {
+    /// Something else behind it that must end as a proxy does.
+    pub const fn of(child: Child) -> Self {
+        Self { child, port: 0 }
+    }
+
     pub fn place(&self) -> Place {
         Place::Tcp(([127, 0, 0, 1], self.port).into())
     }
