@@ -16,7 +16,7 @@ pub use path::{AmbiguousPath, JudgedPath};
 pub use router::Router;
 pub use template::{TEMPLATE_SEGMENTS_MAX, Template, TemplateError};
 
-/// Longest path in a question, query string and all, and longest template. Web servers stop at 8 KiB per request line.
+/// Longest path in a question, without its query string, which never matters; and longest template.
 pub const PATH_BYTES_MAX: usize = 8 * 1024;
 
 /// Longest method. The longest one registered for HTTP has 17 bytes.

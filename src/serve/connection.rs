@@ -13,10 +13,12 @@ use tokio::net::UnixStream;
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
-/// Room that a read is given, at least. An idle connection keeps no more than this.
+/// Room that a read is given, at least. An idle connection keeps no more than twice this.
 const READ_BYTES_MIN: usize = 2 * 1024;
 /// Room that a read is given while a client fills what it gets.
 const READ_BYTES_MAX: usize = 64 * 1024;
+/// A connection that was silent for so long gives back the room that it needed for a burst.
+const TRIM_AFTER: Duration = Duration::from_secs(1);
 /// Replies that gather before they are written although more frames wait.
 const WRITE_BYTES_MAX: usize = 256 * 1024;
 
@@ -79,11 +81,12 @@ impl Connection {
 
     /// Waits for bytes, at most until a deadline.
     pub(super) async fn fill(&mut self) -> Filled {
-        if self.input.is_empty() && self.input.capacity() > READ_BYTES_MIN {
-            self.input.shrink_to(if self.read_bytes > READ_BYTES_MIN { self.read_bytes } else { READ_BYTES_MIN });
-        }
         loop {
             self.input.reserve(self.read_bytes);
+            if self.has_spare_room() && self.alarm.deadline() > self.last_byte + TRIM_AFTER {
+                let trim_at = self.last_byte + TRIM_AFTER;
+                self.alarm.as_mut().reset(trim_at);
+            }
             tokio::select! {
                 // In this order: a peer that never pauses can't hold up a stop, and a deadline that passed while the
                 // peer's bytes lay ready has not cut it off.
@@ -92,8 +95,11 @@ impl Connection {
                 read = self.stream.read_buf(&mut self.input) => return self.note_read(read),
                 () = self.alarm.as_mut() => {}
             }
-            let deadline = self.deadline();
-            if Instant::now() < deadline {
+            let (now, deadline) = (Instant::now(), self.deadline());
+            if self.has_spare_room() && now >= self.last_byte + TRIM_AFTER {
+                (self.input, self.output, self.read_bytes) = (Vec::new(), Vec::new(), READ_BYTES_MIN);
+            }
+            if now < deadline {
                 self.alarm.as_mut().reset(deadline);
                 continue;
             }
@@ -105,6 +111,11 @@ impl Connection {
             }
             return Filled::Over;
         }
+    }
+
+    /// Whether more is held than an idle connection may keep, and nothing is in it.
+    fn has_spare_room(&self) -> bool {
+        self.input.is_empty() && self.input.capacity().max(self.output.capacity()) > 2 * READ_BYTES_MIN
     }
 
     fn deadline(&self) -> Instant {
@@ -245,7 +256,65 @@ impl Connection {
             self.restart_deadlines();
         }
         self.output.clear();
-        self.output.shrink_to(self.read_bytes);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const QUIET: Deadlines = Deadlines { frame: Duration::from_secs(10), idle: Duration::from_secs(60) };
+
+    /// A frame of `bytes` in all, its header and body zero.
+    fn frame(bytes: usize) -> Vec<u8> {
+        let mut frame = vec![0; bytes];
+        frame[..4].copy_from_slice(&u32::try_from(bytes - 4).unwrap().to_be_bytes());
+        frame
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_idle_connection_gives_back_the_room_that_a_burst_needed() {
+        let (served, mut client) = UnixStream::pair().unwrap();
+        let mut connection = Connection::new(served, (256 * 1024, 1), QUIET, CancellationToken::new());
+        let burst = frame(100 * 1024);
+        client.write_all(&burst).await.unwrap();
+        let mut answered = 0;
+        while answered == 0 {
+            assert!(matches!(connection.fill().await, Filled::More));
+            let outcome = connection.answer_frames(|_, out| {
+                answered += 1;
+                out.extend_from_slice(&burst);
+            });
+            assert_eq!(outcome, Ok(false));
+        }
+        connection.flush().await.unwrap();
+        assert!(connection.input.capacity() >= burst.len() && connection.output.capacity() >= burst.len());
+        // Time stands still but for waiting: the trim comes first, then the idle deadline.
+        assert!(matches!(connection.fill().await, Filled::Over));
+        assert!(connection.input.capacity() <= 2 * READ_BYTES_MIN, "{}", connection.input.capacity());
+        assert_eq!(connection.output.capacity(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_trickle_does_not_hold_a_frame_beyond_its_deadline() {
+        let (served, mut client) = UnixStream::pair().unwrap();
+        let mut connection = Connection::new(served, (256 * 1024, 1), QUIET, CancellationToken::new());
+        let began = Instant::now();
+        let trickle = tokio::spawn(async move {
+            for byte in frame(64) {
+                tokio::time::sleep(Duration::from_secs(3)).await;
+                if client.write_all(&[byte]).await.is_err() {
+                    break;
+                }
+            }
+            client
+        });
+        while matches!(connection.fill().await, Filled::More) {
+            assert_eq!(connection.answer_frames(|_, _| unreachable!("the frame is never whole")), Ok(false));
+        }
+        // The first byte came after three seconds.
+        assert_eq!(began.elapsed().as_secs(), 13);
+        trickle.abort();
     }
 }

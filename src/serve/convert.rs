@@ -225,8 +225,8 @@ fn credential_edit(patch: wire::CredentialPatch) -> Result<CredentialEdit, Strin
         tags: patch.tags.as_ref().map(|set| parse_set("tags", set)).transpose()?,
         enabled: patch.enabled,
         revoked: patch.revoked,
-        not_before: patch.not_before.map(|at| at.map(UnixSeconds)),
-        expires_at: patch.expires_at.map(|at| at.map(UnixSeconds)),
+        not_before: parse_time("not_before", patch.not_before)?,
+        expires_at: parse_time("expires_at", patch.expires_at)?,
         allow_ip: patch
             .allow_ip
             .map(|blocks| blocks.map(allow_ip).transpose())
@@ -237,6 +237,16 @@ fn credential_edit(patch: wire::CredentialPatch) -> Result<CredentialEdit, Strin
 
 fn parse_id(id: u64) -> Result<Id, String> {
     Id::new(id).ok_or_else(|| format!("{id} is no id: 1 to {} can be given", crate::model::ID_MAX))
+}
+
+/// Times have the bound of ids, which is safe in every language.
+fn parse_time(field: &str, at: wire::Clearable<u64>) -> Result<Option<Option<UnixSeconds>>, String> {
+    match at {
+        Some(Some(at)) if at > crate::model::ID_MAX => {
+            Err(format!("{field}: {at} is no time: unix seconds up to {} can be given", crate::model::ID_MAX))
+        }
+        at => Ok(at.map(|at| at.map(UnixSeconds))),
+    }
 }
 
 fn parse_method(method: &str) -> Result<Method, String> {

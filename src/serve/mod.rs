@@ -315,7 +315,8 @@ fn admit(door: Door, stream: UnixStream, serving: &Arc<Serving>, tasks: &TaskTra
         }
     };
     tracing::debug!(?door, uid = place.uid, "connected");
-    let (serving, stop) = (Arc::clone(serving), stop.clone());
+    // A token of its own: a shared one's lock would be taken by every connection at every read.
+    let (serving, stop) = (Arc::clone(serving), stop.child_token());
     tasks.spawn(async move {
         let _place = place;
         match door {
@@ -338,7 +339,8 @@ fn admit_loopback(stream: TcpStream, serving: &Arc<Serving>, tasks: &TaskTracker
     };
     // Answers are small and whole; waiting for more would only delay them.
     let _ = stream.set_nodelay(true);
-    let (serving, stop) = (Arc::clone(serving), stop.clone());
+    // A token of its own: a shared one's lock would be taken by every connection at every read.
+    let (serving, stop) = (Arc::clone(serving), stop.child_token());
     tasks.spawn(async move {
         let _place = place;
         http::serve(stream, Arc::clone(&serving.http), serving.deadlines, stop).await;

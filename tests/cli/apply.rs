@@ -28,6 +28,7 @@ fn a_file_is_refused_with_the_place_of_what_is_wrong() {
         (keys(with(key(14), "label", json!("x".repeat(257)))), "keys[3]: label: "),
         (keys(with(key(14), "id", json!(0))), "keys[3]: 0 is no id"),
         (keys(with(key(14), "id", json!(1_u64 << 53))), "keys[3]: 9007199254740992 is no id"),
+        (keys(with(key(14), "expires_at", json!(1_u64 << 53))), "keys[3]: expires_at: 9007199254740992 is no time"),
         (json!({"tokens": [{"id": 1, "code": "long-enough"}]}), "tokens[0]: token 1: it needs an agent"),
         (json!({"tokens": [key(1), key(1)]}), "tokens[1]: token 1 is listed twice"),
         (json!({"sessions": [{"id": 1, "code": "long-enough"}]}), "sessions[0]: session 1: it needs an agent"),
