@@ -5,7 +5,7 @@
 pub mod http;
 
 use std::fs::File;
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -86,7 +86,13 @@ impl Home {
     pub fn refused_start(&self) -> Output {
         let mut command = self.serve_command();
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
-        wait_output(command.spawn().unwrap())
+        // Killed when dropped: one that starts against all expectation is not left behind.
+        let mut daemon = Daemon { home: self, child: command.spawn().unwrap() };
+        wait_until("the daemon refuses to start", || daemon.child.try_wait().unwrap().is_some());
+        let mut output = Output { status: daemon.child.wait().unwrap(), stdout: Vec::new(), stderr: Vec::new() };
+        daemon.child.stdout.take().unwrap().read_to_end(&mut output.stdout).unwrap();
+        daemon.child.stderr.take().unwrap().read_to_end(&mut output.stderr).unwrap();
+        output
     }
 
     pub fn query(&self) -> QueryClient {
