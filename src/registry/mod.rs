@@ -316,18 +316,18 @@ impl View<'_> {
     /// Answers the targets of a batch from this one state, in order.
     pub fn check_all<'v>(&'v self, asker: &Asker<'_>, targets: &[Target<'_>], mut each: impl FnMut(Verdict<'v>)) {
         let mut inquiry = Inquiry::new(&self.published.directory, asker, self.now);
-        let mut first_use = None;
+        let mut accepted = None;
         for target in targets {
             let verdict = inquiry.decide(target);
             if let Verdict::Allow(terms) = &verdict
                 && terms.identity.is_some()
             {
-                first_use = Some(verdict);
+                accepted = Some(verdict);
             }
             each(verdict);
         }
         self.shared.questions.fetch_add(targets.len() as u64, Ordering::Relaxed);
-        if let Some(verdict) = first_use {
+        if let Some(verdict) = accepted {
             self.note_use(asker, &verdict);
         }
     }

@@ -172,8 +172,7 @@ storage_fault_from!(
     redb::TableError,
     redb::TransactionError,
     redb::CommitError,
-    redb::DatabaseError,
-    redb::SetDurabilityError
+    redb::DatabaseError
 );
 
 /// An open database.

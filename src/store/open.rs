@@ -15,7 +15,7 @@ use redb::{
     WriteTransaction,
 };
 
-use super::row::{BadRow, Element, HeadRow, RowKeys, SetKey, Tally, read_record, read_set, set_key, set_of_record};
+use super::row::{BadRow, Element, HeadRow, RowKeys, SetKey, Tally, read_record, read_set, set_of_record};
 use super::{
     CACHE_BYTES, DATABASE_FILE, FORMAT_KEY, FORMAT_VERSION, HEAD_KEY, Head, PEPPER_KEY, Store, StoreFault, Table,
     bad_row,
@@ -205,7 +205,7 @@ impl Store {
         }
         tallies[Table::Uses as usize] =
             reading.check(Table::Uses, &mut |key, row| self.open_uses(key, row).map(drop).map_err(|_| BadRow))?;
-        let unused = sets.into_iter().filter(|(key, _)| !used.contains(key)).map(|(_, set)| set).collect();
+        let unused = sets.into_values().filter(|set| !used.contains(&Arc::as_ptr(set))).collect();
         let broken = reading.damage.iter().filter(|d| d.broken).map(|d| d.table).collect();
         let head = Head { row: reading.head_row, tallies, broken };
         // With damage a set may be used by a row that could not be read.
@@ -303,7 +303,8 @@ impl Reading<'_> {
         &mut self,
         table: Table,
         sets: &HashMap<SetKey, Arc<TagSet>>,
-        used: &mut HashSet<SetKey>,
+        // By address: all records of a set share the one that was read.
+        used: &mut HashSet<*const TagSet>,
         take: &mut dyn FnMut(Vec<Record>),
     ) -> Result<Tally, StoreFault> {
         let keys = &self.store.keys;
@@ -311,7 +312,7 @@ impl Reading<'_> {
         let mut stretch = Vec::new();
         let tally = self.check(table, &mut |key, row| {
             let (record, _) = read_record(keys, table, key, row, &set_of)?;
-            used.extend(set_of_record(&record).map(|set| set_key(set)));
+            used.extend(set_of_record(&record).map(Arc::as_ptr));
             stretch.push(record);
             if stretch.len() == RECORDS_PER_STRETCH {
                 take(std::mem::take(&mut stretch));
