@@ -6,31 +6,29 @@
 
 mod clock;
 mod plan;
+mod reading;
 mod uses;
 mod writer;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
-use arc_swap::{ArcSwap, Guard};
 use tokio::sync::oneshot;
 
 pub use plan::{Apply, FieldChange, FieldValue, Order, Outcome, Refusal};
+pub use reading::{Counts, Reading, View};
 
-use crate::decide::Inquiry;
 pub use crate::decide::{
     Asker, BATCH_TARGETS_MAX, Explanation, ReachPage, Reachable, Step, StepResult, Target, Unreached,
 };
-use crate::directory::{Compiler, Directory};
-use crate::model::{Kind, Mode, Pepper, Record, RecordName, Revision, UnixSeconds, Verdict};
+use crate::directory::Compiler;
+use crate::model::{Kind, Mode, Pepper, Record, RecordName, Revision, UnixSeconds};
 pub use crate::store::{DATABASE_FILE, Listed, OpenError, Page, StoreFault};
 use crate::store::{Head, Store};
-use clock::Clock;
-use uses::UseBook;
 use writer::{Job, Writer};
 
 /// A clock that is set back by a time service moves by less.
@@ -50,34 +48,10 @@ pub enum Stage {
 /// Told of each [`Stage`] on the writer's thread; while it runs, the writer waits.
 pub type Observer = Box<dyn Fn(Stage) + Send + Sync>;
 
-/// What the writer publishes.
-struct Published {
-    directory: Directory,
-    counts: Counts,
-}
-
-/// How much there is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counts {
-    /// Endpoints that match something.
-    pub endpoints: u64,
-    /// Rows of keys, revoked ones too.
-    pub keys: u64,
-    /// Rows of tokens.
-    pub tokens: u64,
-    /// Rows of sessions.
-    pub sessions: u64,
-    /// Distinct tag sets.
-    pub tag_sets: u64,
-}
-
 /// What readers and the writer share.
 struct Shared {
     store: Store,
-    published: ArcSwap<Published>,
-    clock: Clock,
-    uses: UseBook,
-    questions: AtomicU64,
+    reading: Reading,
     writable: AtomicBool,
     alarms: Mutex<Vec<String>>,
     observer: Observer,
@@ -97,7 +71,7 @@ impl Shared {
             sessions: rows(Mode::Session),
             tag_sets: compiler.set_count() as u64,
         };
-        self.published.store(Arc::new(Published { directory: compiler.directory().clone(), counts }));
+        self.reading.publish(compiler.directory().clone(), counts);
     }
 
     fn set_writable(&self, writable: bool) {
@@ -153,13 +127,7 @@ impl Registry {
             Store::open(directory, &pepper, &mut |records| drop(compiler.apply(&records, Revision(0))))?;
         let shared = Arc::new(Shared {
             store,
-            published: ArcSwap::from_pointee(Published {
-                directory: compiler.directory().clone(),
-                counts: Counts::default(),
-            }),
-            clock: Clock::new(UnixSeconds(0)),
-            uses: UseBook::new(),
-            questions: AtomicU64::new(0),
+            reading: Reading::new(compiler.directory().clone()),
             writable: AtomicBool::new(true),
             alarms: Mutex::default(),
             observer,
@@ -187,7 +155,7 @@ impl Registry {
     /// The state as published now, for the questions of one read of a socket.
     #[must_use]
     pub fn view(&self) -> View<'_> {
-        View { shared: &self.shared, published: self.shared.published.load(), now: self.shared.clock.now() }
+        self.shared.reading.view()
     }
 
     /// Hands an order to the writer and waits until it is carried out: durable and visible.
@@ -228,7 +196,7 @@ impl Registry {
     /// Adds the uses that are not stored yet.
     fn with_pending_uses(&self, mut listed: Listed) -> Listed {
         if let Record::Credential(credential) = &listed.record {
-            let pending = self.shared.uses.pending(credential.mode, credential.id);
+            let pending = self.shared.reading.uses.pending(credential.mode, credential.id);
             listed.uses = pending.merged(listed.uses);
         }
         listed
@@ -250,7 +218,7 @@ impl Registry {
     #[must_use]
     pub fn summary(&self) -> Summary {
         let view = self.view();
-        let clock_behind = self.shared.clock.behind();
+        let clock_behind = self.shared.reading.clock.behind();
         let mut alarms = self.shared.alarms().clone();
         if clock_behind > CLOCK_BEHIND_ALARM_SECONDS {
             alarms.push(format!(
@@ -259,12 +227,12 @@ impl Registry {
             ));
         }
         Summary {
-            revision: view.published.directory.revision(),
-            now: view.now,
+            revision: view.directory().revision(),
+            now: view.now(),
             clock_behind,
-            agents: view.published.directory.live_ids(Kind::Agent).len() as u64,
-            counts: view.published.counts,
-            questions: self.shared.questions.load(Ordering::Relaxed),
+            agents: view.directory().live_ids(Kind::Agent).len() as u64,
+            counts: view.counts(),
+            questions: self.shared.reading.questions(),
             writable: self.is_writable(),
             alarms,
         }
@@ -288,75 +256,5 @@ impl Drop for Registry {
             // Its panics are caught and told in its own thread.
             let _ = writer.join();
         }
-    }
-}
-
-/// One published state at one time.
-pub struct View<'r> {
-    shared: &'r Shared,
-    published: Guard<Arc<Published>>,
-    now: UnixSeconds,
-}
-
-impl View<'_> {
-    /// The time that its questions are judged at.
-    #[must_use]
-    pub const fn now(&self) -> UnixSeconds {
-        self.now
-    }
-
-    /// Answers one question and notes the use of an accepted code.
-    pub fn check(&self, asker: &Asker<'_>, target: &Target<'_>) -> Verdict<'_> {
-        let verdict = Inquiry::new(&self.published.directory, asker, self.now).decide(target);
-        self.shared.questions.fetch_add(1, Ordering::Relaxed);
-        self.note_use(asker, &verdict);
-        verdict
-    }
-
-    /// Answers the targets of a batch from this one state, in order.
-    pub fn check_all<'v>(&'v self, asker: &Asker<'_>, targets: &[Target<'_>], mut each: impl FnMut(Verdict<'v>)) {
-        let mut inquiry = Inquiry::new(&self.published.directory, asker, self.now);
-        let mut accepted = None;
-        for target in targets {
-            let verdict = inquiry.decide(target);
-            if let Verdict::Allow(terms) = &verdict
-                && terms.identity.is_some()
-            {
-                accepted = Some(verdict);
-            }
-            each(verdict);
-        }
-        self.shared.questions.fetch_add(targets.len() as u64, Ordering::Relaxed);
-        if let Some(verdict) = accepted {
-            self.note_use(asker, &verdict);
-        }
-    }
-
-    fn note_use(&self, asker: &Asker<'_>, verdict: &Verdict<'_>) {
-        let Verdict::Allow(terms) = verdict else {
-            return;
-        };
-        if let Some(identity) = &terms.identity {
-            let credential = (identity.mode, identity.credential_id);
-            self.shared.uses.note(credential, identity.code_mark, self.now, asker.address);
-        }
-    }
-
-    /// Explains what a credential with its right code would get; notes no use.
-    pub fn explain(&self, credential: (Mode, u64), asker: &Asker<'_>, line: (&[u8], &[u8])) -> Explanation<'_> {
-        crate::decide::explain(&self.published.directory, credential, asker, line, self.now)
-    }
-
-    /// What a credential with its right code could reach as `agent`, one page; notes no use.
-    ///
-    /// # Errors
-    /// See [`Unreached`].
-    pub fn reach(
-        &self,
-        credential: (Mode, u64),
-        agent: Option<&[u8]>,
-        page: (&[u8], usize),
-    ) -> Result<ReachPage<'_>, Unreached> {
-        crate::decide::reach(&self.published.directory, credential, agent, self.now, page)
     }
 }

@@ -130,7 +130,7 @@ impl Writer {
             });
         }
         if anything {
-            self.head = transaction.commit(self.shared.clock.now())?;
+            self.head = transaction.commit(self.shared.reading.clock.now())?;
             self.unused_sets.clear();
             self.shared.observe(Stage::Committed);
         }
@@ -195,7 +195,7 @@ impl Writer {
         }
         self.compiler.apply(&[], head.revision());
         self.shared.set_alarms(damage.iter().map(ToString::to_string).collect());
-        self.shared.clock.advance(head.committed_at());
+        self.shared.reading.clock.advance(head.committed_at());
         self.head = head;
         self.unused_sets = unused_sets;
         self.shared.publish(&self.compiler, &self.head);
@@ -203,7 +203,7 @@ impl Writer {
 
     /// Stores the last uses that wait. What can't be stored waits on.
     fn flush_uses(&mut self) {
-        let uses = self.shared.uses.take();
+        let uses = self.shared.reading.uses.take();
         if uses.is_empty() {
             return;
         }
@@ -211,13 +211,13 @@ impl Writer {
             caught(|| {
                 let mut transaction = self.shared.store.begin(&self.head)?;
                 transaction.put_uses(uses.iter().copied())?;
-                transaction.commit(self.shared.clock.now())
+                transaction.commit(self.shared.reading.clock.now())
             })
         });
         match stored {
             Ok(head) => self.head = head,
             Err(fault) => {
-                self.shared.uses.put_back(uses);
+                self.shared.reading.uses.put_back(uses);
                 self.note_fault(&fault);
             }
         }

@@ -1,0 +1,150 @@
+//! What questions are answered from: the published state, the clock, and the book of uses. Knows no disk.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use arc_swap::{ArcSwap, Guard};
+
+use super::clock::Clock;
+use super::uses::UseBook;
+use crate::decide::{Asker, Explanation, Inquiry, ReachPage, Target, Unreached};
+use crate::directory::Directory;
+use crate::model::{Mode, UnixSeconds, Verdict};
+
+/// What the writer publishes.
+struct Published {
+    directory: Directory,
+    counts: Counts,
+}
+
+/// How much there is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Endpoints that match something.
+    pub endpoints: u64,
+    /// Rows of keys, revoked ones too.
+    pub keys: u64,
+    /// Rows of tokens.
+    pub tokens: u64,
+    /// Rows of sessions.
+    pub sessions: u64,
+    /// Distinct tag sets.
+    pub tag_sets: u64,
+}
+
+/// The readers' side of a registry.
+pub struct Reading {
+    published: ArcSwap<Published>,
+    pub(super) clock: Clock,
+    pub(super) uses: UseBook,
+    questions: AtomicU64,
+}
+
+impl Reading {
+    /// Answers from `directory` until another one is published.
+    #[must_use]
+    pub fn new(directory: Directory) -> Self {
+        Self {
+            published: ArcSwap::from_pointee(Published { directory, counts: Counts::default() }),
+            clock: Clock::new(UnixSeconds(0)),
+            uses: UseBook::new(),
+            questions: AtomicU64::new(0),
+        }
+    }
+
+    /// Every view that is taken from now on shows `directory`.
+    pub(super) fn publish(&self, directory: Directory, counts: Counts) {
+        self.published.store(Arc::new(Published { directory, counts }));
+    }
+
+    /// The state as published now, for the questions of one read of a socket.
+    #[must_use]
+    pub fn view(&self) -> View<'_> {
+        View { reading: self, published: self.published.load(), now: self.clock.now() }
+    }
+
+    /// Targets judged so far.
+    pub(super) fn questions(&self) -> u64 {
+        self.questions.load(Ordering::Relaxed)
+    }
+}
+
+/// One published state at one time.
+pub struct View<'r> {
+    reading: &'r Reading,
+    published: Guard<Arc<Published>>,
+    now: UnixSeconds,
+}
+
+impl View<'_> {
+    /// The state itself.
+    pub(super) fn directory(&self) -> &Directory {
+        &self.published.directory
+    }
+
+    /// How much there is.
+    pub(super) fn counts(&self) -> Counts {
+        self.published.counts
+    }
+
+    /// The time that its questions are judged at.
+    #[must_use]
+    pub const fn now(&self) -> UnixSeconds {
+        self.now
+    }
+
+    /// Answers one question and notes the use of an accepted code.
+    pub fn check(&self, asker: &Asker<'_>, target: &Target<'_>) -> Verdict<'_> {
+        let verdict = Inquiry::new(&self.published.directory, asker, self.now).decide(target);
+        self.reading.questions.fetch_add(1, Ordering::Relaxed);
+        self.note_use(asker, &verdict);
+        verdict
+    }
+
+    /// Answers the targets of a batch from this one state, in order.
+    pub fn check_all<'v>(&'v self, asker: &Asker<'_>, targets: &[Target<'_>], mut each: impl FnMut(Verdict<'v>)) {
+        let mut inquiry = Inquiry::new(&self.published.directory, asker, self.now);
+        let mut accepted = None;
+        for target in targets {
+            let verdict = inquiry.decide(target);
+            if let Verdict::Allow(terms) = &verdict
+                && terms.identity.is_some()
+            {
+                accepted = Some(verdict);
+            }
+            each(verdict);
+        }
+        self.reading.questions.fetch_add(targets.len() as u64, Ordering::Relaxed);
+        if let Some(verdict) = accepted {
+            self.note_use(asker, &verdict);
+        }
+    }
+
+    fn note_use(&self, asker: &Asker<'_>, verdict: &Verdict<'_>) {
+        let Verdict::Allow(terms) = verdict else {
+            return;
+        };
+        if let Some(identity) = &terms.identity {
+            let credential = (identity.mode, identity.credential_id);
+            self.reading.uses.note(credential, identity.code_mark, self.now, asker.address);
+        }
+    }
+
+    /// Explains what a credential with its right code would get; notes no use.
+    pub fn explain(&self, credential: (Mode, u64), asker: &Asker<'_>, line: (&[u8], &[u8])) -> Explanation<'_> {
+        crate::decide::explain(&self.published.directory, credential, asker, line, self.now)
+    }
+
+    /// What a credential with its right code could reach as `agent`, one page; notes no use.
+    ///
+    /// # Errors
+    /// See [`Unreached`].
+    pub fn reach(
+        &self,
+        credential: (Mode, u64),
+        agent: Option<&[u8]>,
+        page: (&[u8], usize),
+    ) -> Result<ReachPage<'_>, Unreached> {
+        crate::decide::reach(&self.published.directory, credential, agent, self.now, page)
+    }
+}
