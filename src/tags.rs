@@ -404,29 +404,29 @@ impl TagIndex {
 pub struct CompiledSet {
     set: TagSet,
     known: usize,
-    granted: Vec<u64>,
-    denied: Vec<u64>,
+    /// For 64 tags each: granted, denied. Side by side, so that judging a tag touches one cache line.
+    bits: Vec<[u64; 2]>,
 }
+
+const GRANTED: usize = 0;
+const DENIED: usize = 1;
 
 impl CompiledSet {
     /// Works the outcome out for every tag of `index`.
     #[must_use]
     pub fn compile(set: TagSet, index: &TagIndex) -> Self {
-        Self { set, known: 0, granted: Vec::new(), denied: Vec::new() }.extended(index)
+        Self { set, known: 0, bits: Vec::new() }.extended(index)
     }
 
     /// The same set with the tags that `index` has gained since.
     #[must_use]
     pub fn extended(mut self, index: &TagIndex) -> Self {
-        let words = index.len().div_ceil(64);
-        self.granted.resize(words, 0);
-        self.denied.resize(words, 0);
+        self.bits.resize(index.len().div_ceil(64), [0; 2]);
         for (number, tag) in index.tags.iter().enumerate().skip(self.known) {
             let (word, bit) = (number / 64, 1 << (number % 64));
             for pattern in &self.set.0 {
                 if pattern.covers(tag.as_ref()) {
-                    let bits = if pattern.denies { &mut self.denied } else { &mut self.granted };
-                    bits[word] |= bit;
+                    self.bits[word][if pattern.denies { DENIED } else { GRANTED }] |= bit;
                 }
             }
         }
@@ -452,18 +452,18 @@ impl CompiledSet {
     /// When a number is not below [`CompiledSet::known`]; a directory compiles its sets before it publishes endpoints.
     #[must_use]
     pub fn judge_numbered(&self, numbers: &[u32]) -> Outcome {
-        if numbers.iter().any(|&n| bit(&self.denied, n)) {
+        if numbers.iter().any(|&n| self.bit(DENIED, n)) {
             return Outcome::Denied;
         }
-        if numbers.iter().any(|&n| bit(&self.granted, n)) {
+        if numbers.iter().any(|&n| self.bit(GRANTED, n)) {
             return Outcome::Granted;
         }
         Outcome::NotGranted
     }
-}
 
-fn bit(words: &[u64], number: u32) -> bool {
-    words[number as usize / 64] & (1 << (number % 64)) != 0
+    fn bit(&self, outcome: usize, number: u32) -> bool {
+        self.bits[number as usize / 64][outcome] & (1 << (number % 64)) != 0
+    }
 }
 
 #[cfg(test)]

@@ -187,7 +187,7 @@ fn judge_target<'d, 'a>(directory: &'d Directory, target: &Target<'a>) -> Result
     match *target {
         Target::Nobody => Ok(Judged::Nobody),
         Target::Endpoint { method, path } => {
-            if !is_method(method) || path_bytes(path) > PATH_BYTES_MAX {
+            if !is_method(method) || (path.len() > PATH_BYTES_MAX && path_bytes(path) > PATH_BYTES_MAX) {
                 return Err(Reason::BadRequest.into());
             }
             find_endpoint(directory, method, path).map(Judged::Endpoint)

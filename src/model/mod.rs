@@ -61,12 +61,15 @@ impl fmt::Display for Id {
 /// written; then it names nothing.
 #[must_use]
 pub fn parse_presented_id(text: &[u8]) -> Option<u64> {
+    /// So many digits are below 10^19, which a `u64` holds.
+    const DIGITS_ALWAYS_FIT: usize = 19;
+    let digit = |digit: &u8| digit.is_ascii_digit().then(|| u64::from(digit - b'0'));
     match text {
         [b'0', _, ..] | [] => None,
-        digits => digits.iter().try_fold(0_u64, |id, digit| match digit {
-            b'0'..=b'9' => id.checked_mul(10)?.checked_add(u64::from(digit - b'0')),
-            _ => None,
-        }),
+        digits if digits.len() <= DIGITS_ALWAYS_FIT => {
+            digits.iter().try_fold(0_u64, |id, byte| Some(id * 10 + digit(byte)?))
+        }
+        digits => digits.iter().try_fold(0_u64, |id, byte| id.checked_mul(10)?.checked_add(digit(byte)?)),
     }
 }
 
@@ -106,7 +109,12 @@ impl Mode {
     /// The mode of a header value's scheme, in any case.
     #[must_use]
     pub fn from_scheme(scheme: &[u8]) -> Option<Self> {
-        Self::ALL.into_iter().find(|mode| scheme.eq_ignore_ascii_case(mode.name().as_bytes()))
+        match scheme.len() {
+            3 if scheme.eq_ignore_ascii_case(b"key") => Some(Self::Key),
+            5 if scheme.eq_ignore_ascii_case(b"token") => Some(Self::Token),
+            7 if scheme.eq_ignore_ascii_case(b"session") => Some(Self::Session),
+            _ => None,
+        }
     }
 
     /// Its place in tables of the three.

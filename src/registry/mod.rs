@@ -196,7 +196,7 @@ impl Registry {
     /// Adds the uses that are not stored yet.
     fn with_pending_uses(&self, mut listed: Listed) -> Listed {
         if let Record::Credential(credential) = &listed.record {
-            let pending = self.shared.reading.uses.pending(credential.mode, credential.id);
+            let pending = self.shared.reading.uses.pending(credential, self.shared.reading.clock.now());
             listed.uses = pending.merged(listed.uses);
         }
         listed

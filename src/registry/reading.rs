@@ -125,8 +125,7 @@ impl View<'_> {
             return;
         };
         if let Some(identity) = &terms.identity {
-            let credential = (identity.mode, identity.credential_id);
-            self.reading.uses.note(credential, identity.code_mark, self.now, asker.address);
+            self.reading.uses.note(identity, self.now, asker.address);
         }
     }
 

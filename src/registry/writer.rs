@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 use super::plan::{self, Order, Outcome, Refusal, Stop};
+use super::uses::Place;
 use super::{Shared, Stage};
-use crate::directory::Compiler;
+use crate::directory::{Compiler, Lookup};
 use crate::model::{Change, Record, Revision};
 use crate::store::{Head, Loaded, StoreFault};
 use crate::tags::TagSet;
@@ -18,6 +19,8 @@ use crate::tags::TagSet;
 const GROUP_ORDERS_MAX: usize = 1024;
 /// How often last uses are stored.
 const USES_FLUSH_INTERVAL: Duration = Duration::from_secs(60);
+/// How long a stop waits for last uses to be stored; a million take less.
+const STOP_FLUSH_MAX: Duration = Duration::from_secs(20);
 
 /// An order and where its outcome goes.
 pub(super) struct Job {
@@ -45,24 +48,38 @@ struct Written {
 impl Writer {
     /// Serves until every sender is gone, then stores the last uses.
     pub(super) fn run(mut self, jobs: &Receiver<Job>) {
-        let mut next_flush = Instant::now() + USES_FLUSH_INTERVAL;
+        let mut next_round = Instant::now() + USES_FLUSH_INTERVAL;
+        let mut round: Option<Place> = None;
         let mut held: Option<Job> = None;
         loop {
+            // Between the parts of a round nothing is waited for.
+            let until = if round.is_some() { Instant::now() } else { next_round };
             let first = match held.take() {
                 Some(job) => Ok(job),
-                None => jobs.recv_timeout(next_flush.saturating_duration_since(Instant::now())),
+                None => jobs.recv_timeout(until.saturating_duration_since(Instant::now())),
             };
             match first {
                 Ok(job) => held = self.serve_group(job, jobs),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
             }
-            if Instant::now() >= next_flush {
-                self.flush_uses();
-                next_flush = Instant::now() + USES_FLUSH_INTERVAL;
+            if Instant::now() >= next_round {
+                round = round.or_else(|| Some(Place::default()));
+                next_round = Instant::now() + USES_FLUSH_INTERVAL;
+            }
+            if let Some(place) = &mut round
+                && !self.store_uses(place)
+            {
+                round = None;
             }
         }
-        self.flush_uses();
+        let (mut place, stop_at) = (Place::default(), Instant::now() + STOP_FLUSH_MAX);
+        while self.store_uses(&mut place) {
+            if Instant::now() >= stop_at {
+                tracing::warn!("the stop came before all last uses were stored: some credentials' are of a minute ago");
+                break;
+            }
+        }
     }
 
     /// Carries out `first` and what waits behind it. Returns an order that must stand alone, to be next.
@@ -201,24 +218,35 @@ impl Writer {
         self.shared.publish(&self.compiler, &self.head);
     }
 
-    /// Stores the last uses that wait. What can't be stored waits on.
-    fn flush_uses(&mut self) {
-        let uses = self.shared.reading.uses.take();
-        if uses.is_empty() {
-            return;
-        }
+    /// Stores the next part of the last uses that wait. False when none is left, or it can't be stored and waits on.
+    fn store_uses(&mut self, place: &mut Place) -> bool {
+        let shared = Arc::clone(&self.shared);
+        let (uses, now) = (&shared.reading.uses, shared.reading.clock.now());
+        let directory = self.compiler.directory();
+        let current = |mode, id| match directory.credential(mode, id) {
+            Lookup::Found(credential) => Some(credential.hash().mark()),
+            Lookup::Absent | Lookup::Damaged => None,
+        };
+        let Some(part) = uses.next_part(place, now, current) else {
+            return false;
+        };
         let stored = self.ensure_open().and_then(|()| {
             caught(|| {
-                let mut transaction = self.shared.store.begin(&self.head)?;
-                transaction.put_uses(uses.iter().copied())?;
-                transaction.commit(self.shared.reading.clock.now())
+                let mut transaction = shared.store.begin(&self.head)?;
+                transaction.put_uses(part.uses.iter().copied())?;
+                transaction.commit(now)
             })
         });
         match stored {
-            Ok(head) => self.head = head,
+            Ok(head) => {
+                self.head = head;
+                uses.stored(&part);
+                true
+            }
             Err(fault) => {
-                self.shared.reading.uses.put_back(uses);
+                uses.put_back(part);
                 self.note_fault(&fault);
+                false
             }
         }
     }

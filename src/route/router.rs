@@ -2,7 +2,7 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
-use std::hash::{BuildHasherDefault, Hasher};
+use std::num::NonZero;
 
 use super::path::Segments;
 use super::template::Segment;
@@ -16,15 +16,22 @@ use super::{JudgedPath, Method, Template};
 /// so no path makes a search visit more nodes than the tree has.
 #[derive(Default)]
 pub struct Router {
-    methods: Table<Node>,
+    nodes: Vec<Node>,
+    edges: Edges,
 }
 
-/// What can follow one beginning of a path.
+/// A node's place in [`Router::nodes`].
+type NodeIndex = u32;
+
+/// Its literal children are the trees of the methods.
+const ROOT: NodeIndex = 0;
+
+/// What can follow one beginning of a path, but for the literals, which [`Edges`] has for all nodes.
 #[derive(Default)]
 struct Node {
-    literals: Table<Node>,
+    has_literals: bool,
     affixed: BTreeMap<AffixRank, Affixes>,
-    plain: Option<Box<Node>>,
+    plain: Option<NodeIndex>,
     /// The endpoint of `{name...}` here.
     rest: Option<u32>,
     /// The endpoint when the path ends here.
@@ -35,17 +42,19 @@ struct Node {
 type AffixRank = Reverse<(usize, usize)>;
 
 /// By prefix, then suffix, all of the same lengths: no segment matches two of them.
-type Affixes = Table<Table<Node>>;
+type Affixes = HashMap<Box<[u8]>, HashMap<Box<[u8]>, NodeIndex>>;
 
 impl Router {
     /// Builds the router; `find` answers with an endpoint's position in `endpoints`. Of endpoints equal in method and
     /// shape the later wins: the caller keeps them by method and shape and has none.
     pub fn build<'a>(endpoints: impl IntoIterator<Item = (&'a Method, &'a Template)>) -> Router {
-        let mut router = Router::default();
+        let mut nodes = vec![Node::default()];
+        let mut literals = Literals::new();
         for (index, (method, template)) in (0..).zip(endpoints) {
-            child(&mut router.methods, method.as_str()).insert(template, index);
+            let tree = literal_child(&mut nodes, &mut literals, ROOT, method.as_str());
+            insert(&mut nodes, &mut literals, tree, template, index);
         }
-        router
+        Router { nodes, edges: Edges::new(literals) }
     }
 
     /// The endpoint for a well-formed method and a judged path. For `HEAD`, one of `GET` when no `HEAD` one matches.
@@ -58,95 +67,158 @@ impl Router {
     }
 
     fn find_exactly(&self, method: &[u8], path: &JudgedPath<'_>) -> Option<u32> {
-        self.methods.get(method)?.find(path.as_segments())
-    }
-}
-
-impl Node {
-    fn insert(&mut self, template: &Template, index: u32) {
-        let mut node = self;
-        for segment in template.segments() {
-            node = match segment {
-                Segment::Literal(text) => child(&mut node.literals, text),
-                Segment::Parameter { prefix: "", suffix: "" } => node.plain.get_or_insert_default(),
-                Segment::Parameter { prefix, suffix } => {
-                    let affixes = node.affixed.entry(Reverse((prefix.len(), suffix.len()))).or_default();
-                    child(child(affixes, prefix), suffix)
-                }
-                // Always a template's last segment.
-                Segment::Rest => {
-                    node.rest = Some(index);
-                    return;
-                }
-            };
-        }
-        node.end = Some(index);
+        self.find_below(self.edges.get(ROOT, method)?, path.as_segments())
     }
 
     /// Descends one call per segment, never deeper than [`TEMPLATE_SEGMENTS_MAX`](super::TEMPLATE_SEGMENTS_MAX).
-    fn find(&self, mut path: Segments<'_>) -> Option<u32> {
-        let Some(segment) = path.next() else { return self.end };
-        let literal = self.literals.get(segment).and_then(|next| next.find(path));
-        if literal.is_some() || segment.is_empty() {
-            // No parameter is empty, and what `{name...}` takes does not begin so.
-            return literal;
+    fn find_below(&self, node: NodeIndex, mut path: Segments<'_>) -> Option<u32> {
+        let here = &self.nodes[node as usize];
+        let Some(segment) = path.next() else { return here.end };
+        if here.has_literals {
+            let literal = self.edges.get(node, segment).and_then(|next| self.find_below(next, path));
+            if literal.is_some() {
+                return literal;
+            }
         }
-        self.find_affixed(segment, path).or_else(|| self.plain.as_ref().and_then(|next| next.find(path))).or(self.rest)
+        if segment.is_empty() {
+            // No parameter is empty, and what `{name...}` takes does not begin so.
+            return None;
+        }
+        self.find_affixed(here, segment, path)
+            .or_else(|| here.plain.and_then(|next| self.find_below(next, path)))
+            .or(here.rest)
     }
 
-    fn find_affixed(&self, segment: &[u8], path: Segments<'_>) -> Option<u32> {
-        self.affixed.iter().find_map(|(Reverse((prefix, suffix)), affixes)| {
+    fn find_affixed(&self, here: &Node, segment: &[u8], path: Segments<'_>) -> Option<u32> {
+        here.affixed.iter().find_map(|(Reverse((prefix, suffix)), affixes)| {
             // At least one byte is the parameter's.
             let behind_value = segment.len().checked_sub(*suffix).filter(|end| end > prefix)?;
-            affixes.get(&segment[..*prefix])?.get(&segment[behind_value..])?.find(path)
+            let next = affixes.get(&segment[..*prefix])?.get(&segment[behind_value..])?;
+            self.find_below(*next, path)
         })
     }
 }
 
-type Table<V> = HashMap<Box<[u8]>, V, BuildHasherDefault<WordHasher>>;
+/// Literal edges while they are gathered: from a node by a text to a node.
+type Literals = HashMap<(NodeIndex, Box<[u8]>), NodeIndex>;
 
-fn child<'t, V: Default>(table: &'t mut Table<V>, text: &str) -> &'t mut V {
-    table.entry(text.as_bytes().into()).or_default()
+fn insert(nodes: &mut Vec<Node>, literals: &mut Literals, tree: NodeIndex, template: &Template, index: u32) {
+    let mut node = tree;
+    for segment in template.segments() {
+        node = match segment {
+            Segment::Literal(text) => literal_child(nodes, literals, node, text),
+            Segment::Parameter { prefix: "", suffix: "" } => match nodes[node as usize].plain {
+                Some(child) => child,
+                None => {
+                    let child = new_node(nodes);
+                    *nodes[node as usize].plain.insert(child)
+                }
+            },
+            Segment::Parameter { prefix, suffix } => affixed_child(nodes, node, prefix, suffix),
+            // Always a template's last segment.
+            Segment::Rest => {
+                nodes[node as usize].rest = Some(index);
+                return;
+            }
+        };
+    }
+    nodes[node as usize].end = Some(index);
+}
+
+fn new_node(nodes: &mut Vec<Node>) -> NodeIndex {
+    nodes.push(Node::default());
+    NodeIndex::try_from(nodes.len() - 1).expect("templates of 2^32 segments do not fit in memory")
+}
+
+fn literal_child(nodes: &mut Vec<Node>, literals: &mut Literals, node: NodeIndex, text: &str) -> NodeIndex {
+    nodes[node as usize].has_literals = true;
+    *literals.entry((node, text.as_bytes().into())).or_insert_with(|| new_node(nodes))
+}
+
+fn affixed_child(nodes: &mut Vec<Node>, node: NodeIndex, prefix: &str, suffix: &str) -> NodeIndex {
+    let rank = Reverse((prefix.len(), suffix.len()));
+    let (prefix, suffix): (Box<[u8]>, Box<[u8]>) = (prefix.as_bytes().into(), suffix.as_bytes().into());
+    let known = nodes[node as usize].affixed.get(&rank).and_then(|affixes| affixes.get(&prefix)?.get(&suffix).copied());
+    known.unwrap_or_else(|| {
+        let child = new_node(nodes);
+        nodes[node as usize].affixed.entry(rank).or_default().entry(prefix).or_default().insert(suffix, child);
+        child
+    })
+}
+
+/// The literal edges of all nodes in one table with open addressing: a look-up touches one or two cache lines of edges
+/// and one of texts, where a hash map in each node touched four.
+#[derive(Default)]
+struct Edges {
+    /// A power of two, at least a quarter of it free, so that every search ends.
+    slots: Box<[Option<Edge>]>,
+    texts: Box<[u8]>,
+}
+
+#[derive(Clone, Copy)]
+struct Edge {
+    from: NodeIndex,
+    /// Never the root, so that an edge and its absence fit 16 bytes.
+    to: NonZero<NodeIndex>,
+    text_start: u32,
+    text_end: u32,
+}
+
+impl Edges {
+    fn new(literals: Literals) -> Self {
+        let slots = (literals.len() * 4 / 3 + 1).next_power_of_two();
+        let mut edges = Self { slots: vec![None; slots].into(), texts: Box::default() };
+        let mut texts = Vec::new();
+        let offset = |texts: &Vec<u8>| u32::try_from(texts.len()).expect("4 GiB of templates do not come in");
+        for ((from, text), to) in literals {
+            let text_start = offset(&texts);
+            texts.extend_from_slice(&text);
+            let to = NonZero::new(to).expect("no edge leads to the root");
+            let edge = Edge { from, to, text_start, text_end: offset(&texts) };
+            let free = edges.probe(from, &text).find(|slot| edges.slots[*slot].is_none());
+            edges.slots[free.expect("a quarter of the slots is free")] = Some(edge);
+        }
+        edges.texts = texts.into();
+        edges
+    }
+
+    /// The slots to look at for an edge, in order.
+    fn probe(&self, from: NodeIndex, text: &[u8]) -> impl Iterator<Item = usize> + use<> {
+        let mask = self.slots.len().wrapping_sub(1);
+        #[expect(clippy::cast_possible_truncation, reason = "the mask keeps the lower bits only")]
+        let first = hash(from, text) as usize;
+        (0..=mask).map(move |step| first.wrapping_add(step) & mask)
+    }
+
+    fn get(&self, from: NodeIndex, text: &[u8]) -> Option<NodeIndex> {
+        for slot in self.probe(from, text) {
+            let edge = self.slots.get(slot)?.as_ref()?;
+            if edge.from == from && self.texts[edge.text_start as usize..edge.text_end as usize] == *text {
+                return Some(edge.to.get());
+            }
+        }
+        None
+    }
 }
 
 /// A multiplication per eight bytes. Not resistant to chosen keys, and need not be: only who may write endpoints
-/// chooses what is in a table; a question only looks up.
-#[derive(Default)]
-struct WordHasher(u64);
-
-impl WordHasher {
-    #[inline]
-    fn add(&mut self, word: u64) {
-        /// The golden ratio's bits: odd, and without a pattern.
-        const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
-        let product = u128::from(self.0 ^ word) * u128::from(SPREAD);
-        #[expect(clippy::cast_possible_truncation, reason = "both halves are used")]
-        let (low, high) = (product as u64, (product >> 64) as u64);
-        // Folded, since in the lower half alone a word's last bytes would change nothing but the highest bits.
-        self.0 = low ^ high;
-    }
+/// chooses what is in the table; a question only looks up.
+fn hash(from: NodeIndex, text: &[u8]) -> u64 {
+    let (words, rest) = text.as_chunks();
+    // A short rest is shifted in; zero bytes in it can't be told from none, but the length is in the beginning.
+    let begin = u64::from(from) << 32 ^ text.len() as u64;
+    let hash = words.iter().fold(begin, |hash, word| mix(hash ^ u64::from_le_bytes(*word)));
+    mix(hash ^ rest.iter().fold(0, |word, byte| word << 8 | u64::from(*byte)))
 }
 
-impl Hasher for WordHasher {
-    #[inline]
-    fn write(&mut self, bytes: &[u8]) {
-        let (words, rest) = bytes.as_chunks();
-        for word in words {
-            self.add(u64::from_le_bytes(*word));
-        }
-        // A short rest is shifted in; zero bytes in it can't be told from none, but the length was hashed before.
-        self.add(rest.iter().fold(0, |word, byte| word << 8 | u64::from(*byte)));
-    }
-
-    #[inline]
-    fn write_usize(&mut self, length: usize) {
-        self.0 ^= length as u64;
-    }
-
-    #[inline]
-    fn finish(&self) -> u64 {
-        self.0
-    }
+fn mix(word: u64) -> u64 {
+    /// The golden ratio's bits: odd, and without a pattern.
+    const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
+    let product = u128::from(word) * u128::from(SPREAD);
+    #[expect(clippy::cast_possible_truncation, reason = "both halves are used")]
+    let (low, high) = (product as u64, (product >> 64) as u64);
+    // Folded, since in the lower half alone a word's last bytes would change nothing but the highest bits.
+    low ^ high
 }
 
 #[cfg(test)]
@@ -352,15 +424,10 @@ mod tests {
 
     #[test]
     fn the_hash_tells_texts_apart_that_differ_in_one_place() {
-        let hash = |text: &str| {
-            let mut hasher = WordHasher::default();
-            std::hash::Hash::hash(text.as_bytes(), &mut hasher);
-            hasher.finish()
-        };
-        // The lowest bits choose the place in a small table, the highest seven tell its entries apart.
+        // The lowest bits choose the place.
         let mut places: HashMap<u64, usize> = HashMap::new();
         for number in 0..1024 {
-            *places.entry(hash(&format!("abcd{number:04}")) % 1024).or_default() += 1;
+            *places.entry(hash(7, format!("abcd{number:04}").as_bytes()) % 1024).or_default() += 1;
         }
         assert!(places.values().all(|count| *count < 16), "{places:?}");
         assert!(places.len() > 512, "{}", places.len());

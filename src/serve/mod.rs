@@ -15,7 +15,7 @@ mod connection;
 mod convert;
 mod http;
 pub mod listen;
-mod query;
+pub mod query;
 
 use std::collections::HashMap;
 use std::io::{self, Write as _};

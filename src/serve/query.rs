@@ -41,6 +41,16 @@ pub(super) async fn serve(stream: UnixStream, registry: Arc<Registry>, deadlines
     }
 }
 
+/// For the baseline.
+pub fn answer_all(view: &View<'_>, input: &[u8], out: &mut Vec<u8>) -> usize {
+    let mut used = 0;
+    while let Ok(Some((frame, bytes))) = keyward_proto::frame::split(&input[used..], QUERY_FRAME_BYTES_MAX) {
+        answer(view, &frame, out);
+        used += bytes;
+    }
+    used
+}
+
 /// Answers one frame.
 fn answer(view: &View<'_>, frame: &Frame<'_>, out: &mut Vec<u8>) {
     let request_id = frame.header.request_id;

@@ -1,0 +1,164 @@
+//! A world in memory for the in-process benchmarks, and questions about it.
+
+use std::sync::Arc;
+
+use keyward::directory::Compiler;
+use keyward::model::record::{AgentName, Attributes, Label};
+use keyward::model::{
+    Agent, Binding, Code, Codes, Credential, Endpoint, Id, Method, Mode, Modes, Pepper, Record, Revision, Template,
+};
+use keyward::tags::{Tag, TagSet};
+use keyward_proto::query::{Asker, Batch, Check, QueryRequest, Target};
+use zeroize::Zeroizing;
+
+/// Questions asked of a world in a round.
+pub(crate) const QUESTIONS: usize = 16 * 1024;
+/// Targets of a batch.
+pub(crate) const BATCH_TARGETS: usize = 100;
+pub(crate) const PEPPER: [u8; 32] = [7; 32];
+const RECORDS_PER_STEP: u64 = 64 * 1024;
+const SETS: u64 = 1_000;
+const AREAS: u64 = 20;
+
+/// How large a world is.
+#[derive(Clone, Copy)]
+pub(crate) struct Size {
+    pub(crate) keys: u64,
+    pub(crate) agents: u64,
+    pub(crate) sets: u64,
+    pub(crate) endpoints: u64,
+}
+
+impl Size {
+    pub(crate) const fn of(keys: u64) -> Self {
+        let (agents, sets) = (keys.div_ceil(10), keys.div_ceil(10));
+        let agents = if agents > 100_000 { 100_000 } else { agents };
+        Self {
+            keys,
+            agents,
+            sets: if sets > SETS { SETS } else { sets },
+            endpoints: if keys > 10_000 { 10_000 } else { 1_000 },
+        }
+    }
+}
+
+pub(crate) struct World {
+    pub(crate) size: Size,
+    pub(crate) compiler: Compiler,
+}
+
+pub(crate) fn code(id: u64) -> String {
+    format!("CODE{id:021}")
+}
+
+pub(crate) fn path(endpoint: u64, id: u64) -> String {
+    format!("/api/v2/area{}/resource{endpoint}/{id}", endpoint % AREAS)
+}
+
+pub(crate) fn id(number: u64) -> Id {
+    Id::new(number).expect("bench ids are in range")
+}
+
+pub(crate) fn endpoint(number: u64) -> Record {
+    let template = format!("/api/v2/area{}/resource{number}/{{id}}", number % AREAS);
+    Record::Endpoint(Endpoint {
+        method: Method::parse("GET").expect("a method"),
+        template: Template::parse(&template).expect("a template"),
+        tags: vec![Tag::parse(&format!("area{}.resource{number}.get", number % AREAS)).expect("a tag")].into(),
+        modes: Modes::ALL,
+        removed: false,
+    })
+}
+
+pub(crate) fn agent(number: u64) -> Record {
+    Record::Agent(Agent {
+        id: id(number),
+        name: AgentName::parse(&format!("Agent {number}")).expect("a name"),
+        permissions: Arc::new(TagSet::parse("*, -*.delete").expect("a set")),
+        enabled: true,
+        removed: false,
+        attributes: Attributes::parse([("team".to_string(), format!("team {}", number % 50))]).expect("attributes"),
+    })
+}
+
+pub(crate) fn key(number: u64, world: Size, sets: &[Arc<TagSet>], pepper: &Pepper) -> Record {
+    let code = Code::parse(Mode::Key, code(number).as_bytes()).expect("a code");
+    Record::Credential(Credential {
+        mode: Mode::Key,
+        id: id(number),
+        label: Label::default(),
+        binding: Binding::Agent(id(number % world.agents + 1)),
+        codes: Codes { current: pepper.hash(Mode::Key, number, code.presented()), retiring: None },
+        tags: Arc::clone(&sets[(number % world.sets) as usize]),
+        enabled: true,
+        revoked: false,
+        not_before: None,
+        expires_at: None,
+        allow_ip: None,
+        app_id: None,
+    })
+}
+
+impl World {
+    pub(crate) fn new(keys: u64) -> Self {
+        let size = Size::of(keys);
+        let pepper = Arc::new(Pepper::new(Zeroizing::new(PEPPER)));
+        let mut compiler = Compiler::new(Arc::clone(&pepper));
+        let sets: Vec<_> = (0..size.sets)
+            .map(|n| {
+                Arc::new(TagSet::parse(&format!("*.get, area{}.*, team{n}.*, -*.delete", n % AREAS)).expect("a set"))
+            })
+            .collect();
+        let mut step = |records: Vec<Record>| drop(compiler.apply(&records, Revision(1)));
+        step((0..size.endpoints).map(endpoint).collect());
+        step((1..=size.agents).map(agent).collect());
+        let mut next = 1;
+        while next <= keys {
+            let end = (next + RECORDS_PER_STEP).min(keys + 1);
+            step((next..end).map(|number| key(number, size, &sets, &pepper)).collect());
+            next = end;
+        }
+        Self { size, compiler }
+    }
+
+    /// Frames of questions about uniformly random keys, `depth` in each buffer.
+    pub(crate) fn questions(&self, depth: usize, random: &mut Random) -> Vec<Vec<u8>> {
+        let one = |random: &mut Random, out: &mut Vec<u8>| {
+            let (id, endpoint) = (random.below(self.size.keys) + 1, random.below(self.size.endpoints));
+            let (credential, path) = (format!("key {id}:{}", code(id)), path(endpoint, id));
+            let asker = Asker { credential: Some(credential.as_bytes()), agent: None, address: Some(b"10.1.2.3") };
+            let target = Target::Endpoint { method: b"GET", path: path.as_bytes() };
+            QueryRequest::Check(Check { asker, target }).put(out, 7);
+        };
+        (0..QUESTIONS / depth)
+            .map(|_| {
+                let mut buffer = Vec::new();
+                (0..depth).for_each(|_| one(random, &mut buffer));
+                buffer
+            })
+            .collect()
+    }
+
+    pub(crate) fn batch(&self, random: &mut Random) -> Vec<u8> {
+        let id = random.below(self.size.keys) + 1;
+        let credential = format!("key {id}:{}", code(id));
+        let paths: Vec<String> = (0..BATCH_TARGETS).map(|_| path(random.below(self.size.endpoints), id)).collect();
+        let targets = paths.iter().map(|path| Target::Endpoint { method: b"GET", path: path.as_bytes() }).collect();
+        let asker = Asker { credential: Some(credential.as_bytes()), agent: None, address: Some(b"10.1.2.3") };
+        let mut out = Vec::new();
+        QueryRequest::Batch(Batch { asker, targets }).put(&mut out, 7);
+        out
+    }
+}
+
+/// xorshift64: uniform enough.
+pub(crate) struct Random(pub(crate) u64);
+
+impl Random {
+    pub(crate) fn below(&mut self, bound: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 >> 11) % bound
+    }
+}
