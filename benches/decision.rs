@@ -13,22 +13,39 @@ use std::time::Instant;
 
 use keyward::registry::Reading;
 use keyward::serve::query::answer_all;
-use world::{BATCH_TARGETS, PEPPER, QUESTIONS, Random, World};
+use keyward_proto::query::{Asker, Batch, QueryRequest, Target};
+use world::{PEPPER, QUESTIONS, Random, World, code, path};
 
+/// Targets of a batch.
+const BATCH_TARGETS: usize = 100;
+/// Batches asked of each world in a round.
+const BATCHES: usize = 64;
 const ROUNDS: usize = 21;
 /// Questions that come with one read of a pipelining client.
 const PIPELINED: usize = 16;
 
-/// Nanoseconds a buffer.
-fn time(reading: &Reading, buffers: &[Vec<u8>], out: &mut Vec<u8>) -> f64 {
+/// Nanoseconds a read.
+fn time(reading: &Reading, (bytes, ends): (&[u8], &[usize]), out: &mut Vec<u8>) -> f64 {
+    let mut begin = 0;
     let start = Instant::now();
-    for buffer in buffers {
+    for end in ends {
         out.clear();
         let view = reading.view();
-        assert_eq!(answer_all(&view, black_box(buffer), out), buffer.len());
+        assert_eq!(answer_all(&view, black_box(&bytes[begin..*end]), out), Ok((end - begin, false)));
         black_box(&out);
+        begin = *end;
     }
-    start.elapsed().as_nanos() as f64 / buffers.len() as f64
+    start.elapsed().as_nanos() as f64 / ends.len() as f64
+}
+
+/// A question about many targets, appended to `out`.
+fn put_batch(world: &World, random: &mut Random, out: &mut Vec<u8>) {
+    let id = random.below(world.size.keys) + 1;
+    let credential = format!("key {id}:{}", code(id));
+    let paths: Vec<String> = (0..BATCH_TARGETS).map(|_| path(random.below(world.size.endpoints), id)).collect();
+    let targets = paths.iter().map(|path| Target::Endpoint { method: b"GET", path: path.as_bytes() }).collect();
+    let asker = Asker { credential: Some(credential.as_bytes()), agent: None, address: Some(b"10.1.2.3") };
+    QueryRequest::Batch(Batch { asker, targets }).put(out, 7);
 }
 
 fn time_hashes() -> f64 {
@@ -66,11 +83,15 @@ fn main() {
         for ((world, reading), times) in worlds.iter().zip(&mut times) {
             for (depth, times) in [1, PIPELINED].into_iter().zip(times.iter_mut()) {
                 // Fresh ones each round: what was asked before is no longer in the cache.
-                let buffers = world.questions(depth, &mut random);
-                times.push(time(reading, &buffers, &mut replies) / depth as f64);
+                let (bytes, ends) = world.questions(depth, &mut random);
+                times.push(time(reading, (&bytes, &ends), &mut replies) / depth as f64);
             }
-            let batches: Vec<_> = (0..64).map(|_| world.batch(&mut random)).collect();
-            times[2].push(time(reading, &batches, &mut replies));
+            let (mut bytes, mut ends) = (Vec::new(), Vec::new());
+            for _ in 0..BATCHES {
+                put_batch(world, &mut random, &mut bytes);
+                ends.push(bytes.len());
+            }
+            times[2].push(time(reading, (&bytes, &ends), &mut replies));
         }
     }
     let hash = median(&mut hashes);

@@ -145,7 +145,7 @@ fn shown(verdict: &Verdict<'_>) -> String {
     match verdict {
         Verdict::Allow(terms) => {
             let agent = terms.identity.map(|identity| identity.agent.id);
-            format!("ok as {agent:?} on {:?}", terms.route.map(|route| route.template))
+            format!("ok as {agent:?} on {:?}", terms.route.map(|route| route.template()))
         }
         Verdict::Deny(reason) => format!("{reason:?}"),
         Verdict::Unavailable => "unavailable".into(),

@@ -78,7 +78,7 @@ fn judge(view: &View<'_>, mut bytes: &[u8]) -> bool {
                 QueryRequest::Batch(batch) => (batch.asker, batch.targets.iter().map(target).collect()),
             };
             let asker = Asker { credential: asker.credential, agent: asker.agent, address: asker.address };
-            view.check_all(&asker, &targets, |verdict| allowed |= matches!(verdict, Verdict::Allow(_)));
+            view.check_all(asker, targets.iter().copied(), |verdict| allowed |= matches!(verdict, Verdict::Allow(_)));
             for target in &targets {
                 allowed |= matches!(view.check(&asker, target), Verdict::Allow(_));
             }

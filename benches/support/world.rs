@@ -8,13 +8,11 @@ use keyward::model::{
     Agent, Binding, Code, Codes, Credential, Endpoint, Id, Method, Mode, Modes, Pepper, Record, Revision, Template,
 };
 use keyward::tags::{Tag, TagSet};
-use keyward_proto::query::{Asker, Batch, Check, QueryRequest, Target};
+use keyward_proto::query::{Asker, Check, QueryRequest, Target};
 use zeroize::Zeroizing;
 
 /// Questions asked of a world in a round.
 pub(crate) const QUESTIONS: usize = 16 * 1024;
-/// Targets of a batch.
-pub(crate) const BATCH_TARGETS: usize = 100;
 pub(crate) const PEPPER: [u8; 32] = [7; 32];
 const RECORDS_PER_STEP: u64 = 64 * 1024;
 const SETS: u64 = 1_000;
@@ -121,33 +119,20 @@ impl World {
         Self { size, compiler }
     }
 
-    /// Frames of questions about uniformly random keys, `depth` in each buffer.
-    pub(crate) fn questions(&self, depth: usize, random: &mut Random) -> Vec<Vec<u8>> {
-        let one = |random: &mut Random, out: &mut Vec<u8>| {
+    /// Frames of questions about uniformly random keys, one behind the other, `depth` to a read; where each read ends.
+    pub(crate) fn questions(&self, depth: usize, random: &mut Random) -> (Vec<u8>, Vec<usize>) {
+        let (mut bytes, mut ends) = (Vec::new(), Vec::new());
+        for number in 1..=QUESTIONS {
             let (id, endpoint) = (random.below(self.size.keys) + 1, random.below(self.size.endpoints));
             let (credential, path) = (format!("key {id}:{}", code(id)), path(endpoint, id));
             let asker = Asker { credential: Some(credential.as_bytes()), agent: None, address: Some(b"10.1.2.3") };
             let target = Target::Endpoint { method: b"GET", path: path.as_bytes() };
-            QueryRequest::Check(Check { asker, target }).put(out, 7);
-        };
-        (0..QUESTIONS / depth)
-            .map(|_| {
-                let mut buffer = Vec::new();
-                (0..depth).for_each(|_| one(random, &mut buffer));
-                buffer
-            })
-            .collect()
-    }
-
-    pub(crate) fn batch(&self, random: &mut Random) -> Vec<u8> {
-        let id = random.below(self.size.keys) + 1;
-        let credential = format!("key {id}:{}", code(id));
-        let paths: Vec<String> = (0..BATCH_TARGETS).map(|_| path(random.below(self.size.endpoints), id)).collect();
-        let targets = paths.iter().map(|path| Target::Endpoint { method: b"GET", path: path.as_bytes() }).collect();
-        let asker = Asker { credential: Some(credential.as_bytes()), agent: None, address: Some(b"10.1.2.3") };
-        let mut out = Vec::new();
-        QueryRequest::Batch(Batch { asker, targets }).put(&mut out, 7);
-        out
+            QueryRequest::Check(Check { asker, target }).put(&mut bytes, 7);
+            if number % depth == 0 {
+                ends.push(bytes.len());
+            }
+        }
+        (bytes, ends)
     }
 }
 

@@ -3,6 +3,8 @@
 //! Requests borrow from the frame. Replies exist twice: as `…Ref`, which the daemon encodes straight from its state
 //! without copying, and owned, which a client decodes; a test holds the two to the same bytes.
 
+use bincode::enc::Encoder;
+use bincode::error::EncodeError;
 use bincode::{BorrowDecode, Decode, Encode};
 
 use crate::codec;
@@ -246,6 +248,67 @@ impl Reason {
     }
 }
 
+/// Texts that lie one behind the other in memory. Encoded as a list of strings.
+#[derive(Clone, Copy)]
+pub struct Texts<'a> {
+    text: &'a str,
+    start: usize,
+    ends: &'a [u32],
+}
+
+impl<'a> Texts<'a> {
+    /// The texts that end at these places of `text`, which are rising.
+    #[must_use]
+    pub const fn new(text: &'a str, ends: &'a [u32]) -> Self {
+        Self { text, start: 0, ends }
+    }
+
+    /// All but the first.
+    #[must_use]
+    pub fn behind_first(self) -> Self {
+        match self.ends {
+            [] => self,
+            [end, ends @ ..] => Self { start: *end as usize, ends, ..self },
+        }
+    }
+
+    /// The texts in order.
+    pub fn iter(&self) -> impl Iterator<Item = &'a str> + use<'a> {
+        let (text, mut start) = (self.text, self.start);
+        self.ends.iter().map(move |end| {
+            let item = &text[start..*end as usize];
+            start = *end as usize;
+            item
+        })
+    }
+}
+
+impl Encode for Texts<'_> {
+    fn encode<E: Encoder>(&self, encoder: &mut E) -> Result<(), EncodeError> {
+        (self.ends.len() as u64).encode(encoder)?;
+        self.iter().try_for_each(|text| text.encode(encoder))
+    }
+}
+
+/// Names and values in turn. Encoded as a list of pairs of strings.
+#[derive(Clone, Copy)]
+pub struct Pairs<'a>(pub Texts<'a>);
+
+impl<'a> Pairs<'a> {
+    /// The pairs in order.
+    pub fn iter(&self) -> impl Iterator<Item = (&'a str, &'a str)> + use<'a> {
+        let mut texts = self.0.iter();
+        std::iter::from_fn(move || Some((texts.next()?, texts.next()?)))
+    }
+}
+
+impl Encode for Pairs<'_> {
+    fn encode<E: Encoder>(&self, encoder: &mut E) -> Result<(), EncodeError> {
+        (self.0.ends.len() as u64 / 2).encode(encoder)?;
+        self.0.iter().try_for_each(|text| text.encode(encoder))
+    }
+}
+
 /// Who it is, on an allow that looked at a credential. Encoded form of [`Identity`].
 #[derive(Clone, Copy, Encode)]
 pub struct IdentityRef<'a> {
@@ -264,7 +327,7 @@ pub struct IdentityRef<'a> {
     /// Its name.
     pub agent_name: &'a str,
     /// Its attributes, sorted by name.
-    pub attributes: &'a [(Box<str>, Box<str>)],
+    pub attributes: Pairs<'a>,
     /// The header made the agent differ from the bound or default one.
     pub switched: bool,
 }
@@ -275,7 +338,7 @@ pub struct RouteRef<'a> {
     /// Its path template.
     pub template: &'a str,
     /// Its tags.
-    pub tags: &'a [Box<str>],
+    pub tags: Texts<'a>,
 }
 
 /// One verdict. Encoded form of [`Verdict`].

@@ -14,7 +14,8 @@ use std::process::Command;
 
 use keyward_proto::frame::{self, ADMIN_FRAME_BYTES_MAX};
 use keyward_proto::query::{
-    BatchVerdicts, BatchVerdictsRef, Identity, IdentityRef, QueryReply, Reason, Route, RouteRef, Verdict, VerdictRef,
+    BatchVerdicts, BatchVerdictsRef, Identity, IdentityRef, Pairs, QueryReply, Reason, Route, RouteRef, Texts, Verdict,
+    VerdictRef,
 };
 use keyward_proto::{ErrorCode, admin, query};
 use schema::Schema;
@@ -176,14 +177,29 @@ fn the_worked_examples_in_the_text_are_golden_frames() {
     }
 }
 
-type BoxedPairs = Vec<(Box<str>, Box<str>)>;
+/// Texts one behind the other, as the daemon holds them; the first is not part of the list that is encoded.
+struct Packed(String, Vec<u32>);
 
-fn boxed(identity: Option<&Identity>) -> BoxedPairs {
-    let attributes = identity.map(|identity| identity.attributes.clone()).unwrap_or_default();
-    attributes.into_iter().map(|(name, value)| (name.into(), value.into())).collect()
+impl Packed {
+    fn new<'a>(texts: impl IntoIterator<Item = &'a String>) -> Self {
+        let mut packed = Self("first".to_string(), vec![5]);
+        for item in texts {
+            packed.0.push_str(item);
+            packed.1.push(packed.0.len() as u32);
+        }
+        packed
+    }
+
+    fn texts(&self) -> Texts<'_> {
+        Texts::new(&self.0, &self.1).behind_first()
+    }
 }
 
-fn identity_ref<'a>(identity: &'a Identity, attributes: &'a BoxedPairs) -> IdentityRef<'a> {
+fn packed_attributes(identity: Option<&Identity>) -> Packed {
+    Packed::new(identity.iter().flat_map(|identity| &identity.attributes).flat_map(|(name, value)| [name, value]))
+}
+
+fn identity_ref<'a>(identity: &'a Identity, attributes: &'a Packed) -> IdentityRef<'a> {
     let Identity { mode, credential_id, code, expires_at, app_id, agent_id, agent_name, attributes: _, switched } =
         identity;
     IdentityRef {
@@ -194,23 +210,22 @@ fn identity_ref<'a>(identity: &'a Identity, attributes: &'a BoxedPairs) -> Ident
         app_id: *app_id,
         agent_id: *agent_id,
         agent_name,
-        attributes,
+        attributes: Pairs(attributes.texts()),
         switched: *switched,
     }
 }
 
 fn put_verdict_ref(verdict: &Verdict, request_id: u32) -> Vec<u8> {
     let Verdict { reason, status, retry_after, identity, route } = verdict;
-    let attributes = boxed(identity.as_ref());
-    let tags: Vec<Box<str>> =
-        route.iter().flat_map(|Route { tags, .. }| tags.iter().map(|t| t.as_str().into())).collect();
+    let attributes = packed_attributes(identity.as_ref());
+    let tags = Packed::new(route.iter().flat_map(|Route { tags, .. }| tags));
     let mut out = Vec::new();
     VerdictRef {
         reason: *reason,
         status: *status,
         retry_after: *retry_after,
         identity: identity.as_ref().map(|identity| identity_ref(identity, &attributes)),
-        route: route.as_ref().map(|route| RouteRef { template: &route.template, tags: &tags }),
+        route: route.as_ref().map(|route| RouteRef { template: &route.template, tags: tags.texts() }),
     }
     .put(&mut out, request_id);
     out
@@ -218,7 +233,7 @@ fn put_verdict_ref(verdict: &Verdict, request_id: u32) -> Vec<u8> {
 
 fn put_batch_ref(batch: &BatchVerdicts, request_id: u32) -> Vec<u8> {
     let BatchVerdicts { reason, status, identity, verdicts } = batch;
-    let attributes = boxed(identity.as_ref());
+    let attributes = packed_attributes(identity.as_ref());
     let mut out = Vec::new();
     let identity = identity.as_ref().map(|identity| identity_ref(identity, &attributes));
     BatchVerdictsRef { reason: *reason, status: *status, identity, verdicts }.put(&mut out, request_id);

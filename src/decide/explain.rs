@@ -119,7 +119,7 @@ impl Told {
             return Err(Stop::Deny(Reason::BadRequest));
         };
         if let Some(route) = super::public_route(&judged) {
-            self.note(2, StepResult::Allowed, format!("{} is public: no credential is looked at", route.template));
+            self.note(2, StepResult::Allowed, format!("{} is public: no credential is looked at", route.template()));
             return Ok(Terms { identity: None, route: Some(route) });
         }
         self.note(2, StepResult::Passed, "the target is no public endpoint: a credential is needed");
@@ -129,10 +129,11 @@ impl Told {
         self.check(6, super::address_allowed(credential, asker), address_words(credential, asker))?;
         let (agent_id, agent) = self.agent(directory, credential, wanted)?;
         let endpoint = self.check(8, found, route_words(found))?;
-        let identity = super::identity((mode, id), credential, CodeSlot::Current, agent, (agent_id, wanted));
+        let switched = wanted.is_some() && credential.agent() != Some(agent_id);
+        let identity = super::Known { mode, id, credential, code: CodeSlot::Current, agent, switched }.identity();
         self.permissions(directory, endpoint, (credential, agent), &identity)?;
         self.note(12, StepResult::Skipped, "explaining takes nothing from a rate limit");
-        Ok(Terms { identity: Some(identity), route: Some(super::route_terms(endpoint)) })
+        Ok(Terms { identity: Some(identity), route: Some(endpoint.route()) })
     }
 
     fn credential<'d>(&mut self, directory: &'d Directory, mode: Mode, id: u64) -> Result<&'d HotCredential, Stop> {
@@ -156,7 +157,7 @@ impl Told {
         let agent_id = self.check(7, super::acting_agent(credential, wanted), binding_words(credential, wanted))?;
         let outcome = super::enabled_agent(directory, agent_id);
         let why = match &outcome {
-            Ok(agent) => format!("agent {agent_id} is {:?}, enabled", agent.terms.name),
+            Ok(agent) => format!("agent {agent_id} is {:?}, enabled", agent.terms.name()),
             Err(Stop::Deny(Reason::AgentDisabled)) => format!("agent {agent_id} is disabled"),
             Err(Stop::Deny(_)) => format!("there is no agent {agent_id}"),
             Err(Stop::Fault) => format!("agent {agent_id} can't be found among damaged rows"),
@@ -172,7 +173,7 @@ impl Told {
         identity: &Identity<'_>,
     ) -> Result<(), Stop> {
         let modes = endpoint.modes.names().join(", ");
-        let why = format!("{} takes {modes}; presented is a {}", endpoint.template, identity.mode);
+        let why = format!("{} takes {modes}; presented is a {}", endpoint.route().template(), identity.mode);
         self.check(9, super::mode_allowed(endpoint, identity.mode), why)?;
         let set = directory.set(credential.set());
         let outcome = super::tags_granted(set.judge_numbered(&endpoint.numbers));
@@ -233,14 +234,18 @@ fn binding_words(credential: &HotCredential, wanted: Option<u64>) -> String {
 
 fn route_words(found: Result<&HotEndpoint, Reason>) -> String {
     match found {
-        Ok(endpoint) => format!("the endpoint is {} with tags {}", endpoint.template, endpoint.tags.join(", ")),
+        Ok(endpoint) => format!(
+            "the endpoint is {} with tags {}",
+            endpoint.route().template(),
+            endpoint.route().tags().collect::<Vec<_>>().join(", ")
+        ),
         Err(Reason::AmbiguousPath) => "the path could be read in more than one way".into(),
         Err(_) => "no endpoint matches method and path".into(),
     }
 }
 
 fn set_words(whose: &str, set: &CompiledSet, endpoint: &HotEndpoint) -> String {
-    let tags: Vec<Tag> = endpoint.tags.iter().filter_map(|text| Tag::parse(text).ok()).collect();
+    let tags: Vec<Tag> = endpoint.route().tags().filter_map(|text| Tag::parse(text).ok()).collect();
     let tags: Vec<TagRef<'_>> = tags.iter().map(Tag::as_ref).collect();
     match set.set().deciding(&tags) {
         (Outcome::Granted, Some(pattern)) => format!("{whose}: allowed by {pattern}"),

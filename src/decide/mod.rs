@@ -6,8 +6,10 @@ mod reach;
 pub use explain::{Explanation, Step, StepResult, explain};
 pub use reach::{ReachPage, Reachable, Unreached, reach};
 
+use std::hint::black_box;
+
 use crate::directory::{Directory, HotAgent, HotCredential, HotEndpoint, Lookup};
-use crate::model::{CodeSlot, Identity, Mode, PresentedCredential, Reason, Route, Terms, UnixSeconds, Verdict};
+use crate::model::{CodeSlot, Identity, Mode, Pepper, PresentedCredential, Reason, Route, Terms, UnixSeconds, Verdict};
 use crate::route::{JudgedPath, PATH_BYTES_MAX, is_method};
 use crate::tags::{Outcome, TAGS_MAX, TagRef};
 
@@ -66,23 +68,52 @@ impl From<Stop> for Verdict<'_> {
 
 /// Answers one question.
 pub fn decide<'d>(directory: &'d Directory, asker: &Asker<'_>, target: &Target<'_>, now: UnixSeconds) -> Verdict<'d> {
-    Inquiry::new(directory, asker, now).decide(target)
+    Inquiry::new(directory, *asker, now).decide(target)
 }
 
-/// One asker's questions, answered from one state: the credential is looked at once, when the first target needs it.
+/// One asker's questions, answered from one state: the credential is judged once, when the first target needs it.
 pub struct Inquiry<'d, 'a> {
     directory: &'d Directory,
-    asker: &'a Asker<'a>,
+    asker: Asker<'a>,
     now: UnixSeconds,
+    presented: Result<Presented<'d, 'a>, Reason>,
     known: Option<Result<Known<'d>, Stop>>,
+}
+
+/// A well-formed credential and what there is under its id.
+#[derive(Clone, Copy)]
+struct Presented<'d, 'a> {
+    credential: PresentedCredential<'a>,
+    found: Lookup<&'d HotCredential>,
 }
 
 /// A credential that proved itself and the agent it acts as: steps 3 to 7 passed.
 #[derive(Clone, Copy)]
 struct Known<'d> {
+    mode: Mode,
+    id: u64,
     credential: &'d HotCredential,
+    code: CodeSlot,
     agent: &'d HotAgent,
-    identity: Identity<'d>,
+    /// The header made the agent differ from the bound or default one; a superuser key without default differs from it
+    /// always.
+    switched: bool,
+}
+
+impl<'d> Known<'d> {
+    /// What an allow says.
+    fn identity(&self) -> Identity<'d> {
+        Identity {
+            mode: self.mode,
+            credential_id: self.id,
+            code: self.code,
+            code_mark: self.credential.code_hash(self.code).mark(),
+            expires_at: valid_until(self.credential, self.code),
+            app_id: self.credential.app_id(),
+            agent: &self.agent.terms,
+            switched: self.switched,
+        }
+    }
 }
 
 /// A target with its form judged: step 1 passed.
@@ -94,10 +125,35 @@ enum Judged<'d, 'a> {
 }
 
 impl<'d, 'a> Inquiry<'d, 'a> {
-    /// Questions to `directory` at `now`.
+    /// Questions to `directory` at `now`. The credential's record is looked up here already, and is on its way from
+    /// memory while other things are done: beyond a million credentials that is what a question waits for.
     #[must_use]
-    pub const fn new(directory: &'d Directory, asker: &'a Asker<'a>, now: UnixSeconds) -> Self {
-        Self { directory, asker, now, known: None }
+    pub fn new(directory: &'d Directory, asker: Asker<'a>, now: UnixSeconds) -> Self {
+        let presented = presented_credential(&asker).map(|credential| {
+            let found = directory.credential(credential.mode, credential.id);
+            if let Lookup::Found(record) = found {
+                black_box(record.is_enabled());
+            }
+            Presented { credential, found }
+        });
+        Self { directory, asker, now, presented, known: None }
+    }
+
+    /// Who asks.
+    #[must_use]
+    pub const fn asker(&self) -> &Asker<'a> {
+        &self.asker
+    }
+
+    /// Sets the agent's record on its way from memory, too. For several inquiries that are answered together: it decides
+    /// nothing.
+    pub fn look_ahead(&self) {
+        if let Ok(Presented { found: Lookup::Found(record), .. }) = self.presented
+            && let Some(id) = record.agent()
+            && let Lookup::Found(agent) = self.directory.agent(id)
+        {
+            black_box(agent.enabled);
+        }
     }
 
     /// Answers one target.
@@ -106,72 +162,53 @@ impl<'d, 'a> Inquiry<'d, 'a> {
     }
 
     fn check(&mut self, target: &Target<'_>) -> Result<Terms<'d>, Stop> {
-        let wanted_agent = wanted_agent(self.asker)?;
+        let wanted_agent = wanted_agent(&self.asker)?;
         let target = judge_target(self.directory, target)?;
         if let Some(route) = public_route(&target) {
             return Ok(Terms { identity: None, route: Some(route) });
         }
         let known = self.known(wanted_agent)?;
         match &target {
-            Judged::Nobody => Ok(Terms { identity: Some(known.identity), route: None }),
+            Judged::Nobody => Ok(Terms { identity: Some(known.identity()), route: None }),
             Judged::Endpoint(found) => {
                 let endpoint = (*found)?;
-                mode_allowed(endpoint, known.identity.mode)?;
+                mode_allowed(endpoint, known.mode)?;
                 tags_granted(self.directory.set(known.credential.set()).judge_numbered(&endpoint.numbers))?;
                 agent_permits(self.directory.set(known.agent.permissions).judge_numbered(&endpoint.numbers))?;
-                Ok(Terms { identity: Some(known.identity), route: Some(route_terms(endpoint)) })
+                Ok(Terms { identity: Some(known.identity()), route: Some(endpoint.route()) })
             }
             Judged::Tags(tags, count) => {
                 let tags = &tags[..*count];
                 tags_granted(self.directory.set(known.credential.set()).set().judge(tags))?;
                 agent_permits(self.directory.set(known.agent.permissions).set().judge(tags))?;
-                Ok(Terms { identity: Some(known.identity), route: None })
+                Ok(Terms { identity: Some(known.identity()), route: None })
             }
         }
     }
 
     /// Steps 3 to 7, once.
     fn known(&mut self, wanted_agent: Option<u64>) -> Result<Known<'d>, Stop> {
-        let (directory, asker, now) = (self.directory, self.asker, self.now);
-        *self.known.get_or_insert_with(|| authenticate(directory, asker, wanted_agent, now))
+        let (directory, asker, now) = (self.directory, &self.asker, self.now);
+        let presented = &self.presented;
+        *self.known.get_or_insert_with(|| authenticate(directory, asker, presented, wanted_agent, now))
     }
 }
 
 fn authenticate<'d>(
     directory: &'d Directory,
     asker: &Asker<'_>,
+    presented: &Result<Presented<'d, '_>, Reason>,
     wanted_agent: Option<u64>,
     now: UnixSeconds,
 ) -> Result<Known<'d>, Stop> {
-    let presented = presented_credential(asker)?;
-    let (credential, code) = proven_credential(directory, &presented, now)?;
+    let Presented { credential: presented, found } = (*presented)?;
+    let (credential, code) = proven_credential(directory.pepper(), &presented, found, now)?;
     credential_in_force(credential, now)?;
     address_allowed(credential, asker)?;
     let agent_id = acting_agent(credential, wanted_agent)?;
     let agent = enabled_agent(directory, agent_id)?;
-    let identity = identity((presented.mode, presented.id), credential, code, agent, (agent_id, wanted_agent));
-    Ok(Known { credential, agent, identity })
-}
-
-/// What an allow says. `switched`: the header made the agent differ from the bound or default one; a superuser key
-/// without default differs from it always.
-fn identity<'d>(
-    (mode, credential_id): (Mode, u64),
-    credential: &HotCredential,
-    code: CodeSlot,
-    agent: &'d HotAgent,
-    (agent_id, wanted_agent): (u64, Option<u64>),
-) -> Identity<'d> {
-    Identity {
-        mode,
-        credential_id,
-        code,
-        code_mark: credential.code_hash(code).mark(),
-        expires_at: valid_until(credential, code),
-        app_id: credential.app_id(),
-        agent: &agent.terms,
-        switched: wanted_agent.is_some() && credential.agent() != Some(agent_id),
-    }
+    let switched = wanted_agent.is_some() && credential.agent() != Some(agent_id);
+    Ok(Known { mode: presented.mode, id: presented.id, credential, code, agent, switched })
 }
 
 /// Step 1 for the asker.
@@ -229,7 +266,7 @@ fn find_endpoint<'d>(
 /// Step 2.
 fn public_route<'d>(target: &Judged<'d, '_>) -> Option<Route<'d>> {
     match target {
-        Judged::Endpoint(Ok(endpoint)) if endpoint.modes.is_public() => Some(route_terms(endpoint)),
+        Judged::Endpoint(Ok(endpoint)) if endpoint.modes.is_public() => Some(endpoint.route()),
         Judged::Endpoint(_) | Judged::Nobody | Judged::Tags(..) => None,
     }
 }
@@ -244,12 +281,13 @@ fn presented_credential<'a>(asker: &Asker<'a>) -> Result<PresentedCredential<'a>
 
 /// Step 4. An unknown id costs the same hash as a wrong code, so that nobody can tell them apart.
 fn proven_credential<'d>(
-    directory: &'d Directory,
+    pepper: &Pepper,
     presented: &PresentedCredential<'_>,
+    found: Lookup<&'d HotCredential>,
     now: UnixSeconds,
 ) -> Result<(&'d HotCredential, CodeSlot), Stop> {
-    let hash = directory.pepper().hash(presented.mode, presented.id, presented.code);
-    let credential = match directory.credential(presented.mode, presented.id) {
+    let hash = pepper.hash(presented.mode, presented.id, presented.code);
+    let credential = match found {
         Lookup::Found(credential) => credential,
         Lookup::Absent => return Err(Reason::BadCredential.into()),
         Lookup::Damaged => return Err(Stop::Fault),
@@ -339,8 +377,4 @@ fn agent_permits(outcome: Outcome) -> Result<(), Reason> {
         Outcome::Granted => Ok(()),
         Outcome::Denied | Outcome::NotGranted => Err(Reason::AgentNotPermitted),
     }
-}
-
-fn route_terms(endpoint: &HotEndpoint) -> Route<'_> {
-    Route { template: &endpoint.template, tags: &endpoint.tags }
 }

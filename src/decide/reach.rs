@@ -3,17 +3,15 @@
 use super::explain::Told;
 use super::{Asker, Stop};
 use crate::directory::{Directory, HotAgent, HotCredential, HotEndpoint, Lookup};
-use crate::model::{Mode, Modes, Reason, UnixSeconds};
+use crate::model::{Mode, Modes, Reason, Route, UnixSeconds};
 
 /// An endpoint that can be reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reachable<'d> {
     /// `GET`
     pub method: &'d str,
-    /// The path template as written.
-    pub template: &'d str,
-    /// Its tags.
-    pub tags: &'d [Box<str>],
+    /// Its template and tags.
+    pub route: Route<'d>,
     /// Who may use it.
     pub modes: Modes,
 }
@@ -94,12 +92,7 @@ fn unreached(stop: Stop, told: &Told) -> Unreached {
 }
 
 fn reachable(endpoint: &HotEndpoint) -> Reachable<'_> {
-    Reachable {
-        method: endpoint.method.as_str(),
-        template: &endpoint.template,
-        tags: &endpoint.tags,
-        modes: endpoint.modes,
-    }
+    Reachable { method: endpoint.method.as_str(), route: endpoint.route(), modes: endpoint.modes }
 }
 
 /// Names an endpoint's place: a method holds no blank.
@@ -180,7 +173,7 @@ mod tests {
     }
 
     fn names(page: &ReachPage<'_>) -> Vec<String> {
-        page.endpoints.iter().map(|e| format!("{} {}", e.method, e.template)).collect()
+        page.endpoints.iter().map(|e| format!("{} {}", e.method, e.route.template())).collect()
     }
 
     #[test]

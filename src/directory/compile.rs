@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use super::{Damage, Directory, HotAgent, HotCredential, HotEndpoint, Routing, SetSlot, Slots};
-use crate::model::{Agent, AgentTerms, Endpoint, Kind, Pepper, Record, RecordKey, Revision};
+use crate::model::{Agent, AgentTerms, Endpoint, Kind, Pepper, Record, RecordKey, Revision, TextList};
 use crate::route::Router;
-use crate::tags::{CompiledSet, TagIndex, TagSet};
+use crate::tags::{CompiledSet, Tag, TagIndex, TagSet};
 
 /// The writer's side of a [`Directory`]: keeps what is needed to make the next one.
 pub struct Compiler {
@@ -124,8 +124,9 @@ impl Compiler {
         let hot = endpoints.iter().map(|endpoint| HotEndpoint {
             method: endpoint.method.clone(),
             shape: endpoint.template.shape().into(),
-            template: endpoint.template.as_str().into(),
-            tags: endpoint.tags.iter().map(|tag| tag.as_str().into()).collect(),
+            texts: TextList::new(
+                std::iter::once(endpoint.template.as_str()).chain(endpoint.tags.iter().map(Tag::as_str)),
+            ),
             numbers: endpoint.tags.iter().map(|tag| self.index.number(tag)).collect(),
             modes: endpoint.modes,
         });
@@ -209,10 +210,7 @@ impl Compiler {
 }
 
 fn hot_agent(agent: &Agent, permissions: SetSlot) -> HotAgent {
-    let terms = AgentTerms {
-        id: agent.id.get(),
-        name: agent.name.as_str().into(),
-        attributes: agent.attributes.pairs().into(),
-    };
-    HotAgent { terms: Arc::new(terms), permissions, enabled: agent.enabled, removed: agent.removed }
+    let attributes = agent.attributes.pairs().iter().map(|(name, value)| (&**name, &**value));
+    let terms = AgentTerms::new(agent.id.get(), agent.name.as_str(), attributes);
+    HotAgent { terms, permissions, enabled: agent.enabled, removed: agent.removed }
 }

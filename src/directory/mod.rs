@@ -13,7 +13,7 @@ use slots::Slots;
 
 use crate::model::{
     AgentTerms, AllowList, Binding, CodeHash, CodeSlot, Codes, Credential, Id, Kind, Mode, Modes, Pepper, RetiringCode,
-    Revision, UnixSeconds,
+    Revision, Route, TextList, UnixSeconds,
 };
 use crate::route::{Method, Router};
 use crate::tags::CompiledSet;
@@ -196,7 +196,7 @@ impl HotCredential {
 #[derive(Clone)]
 pub struct HotAgent {
     /// What a verdict says of it.
-    pub terms: Arc<AgentTerms>,
+    pub terms: AgentTerms,
     /// What it may do.
     pub permissions: SetSlot,
     /// Whether requests may run as it.
@@ -208,16 +208,22 @@ pub struct HotAgent {
 pub struct HotEndpoint {
     /// The method.
     pub method: Method,
-    /// The path template as written.
-    pub template: Box<str>,
     /// The template with its names blanked: with the method it orders the endpoints.
     pub shape: Box<str>,
-    /// Its tags.
-    pub tags: Box<[Box<str>]>,
-    /// Their numbers in the index that the directory's sets were compiled against.
+    /// The path template as written, then the tags.
+    pub texts: TextList,
+    /// The tags' numbers in the index that the directory's sets were compiled against.
     pub numbers: Box<[u32]>,
     /// Who may use it.
     pub modes: Modes,
+}
+
+impl HotEndpoint {
+    /// What a verdict says of it.
+    #[must_use]
+    pub const fn route(&self) -> Route<'_> {
+        Route::new(&self.texts)
+    }
 }
 
 #[derive(Default)]

@@ -97,6 +97,10 @@ impl<T: Clone> Slots<T> {
         }
         let (page, leaf, offset) = split(id);
         let leaf = &self.pages.get(page)?.as_ref()?.leaves[leaf];
+        if leaf.records.len() == 1 << LEAF_BITS {
+            // The usual leaf: no id is missing.
+            return Some(&leaf.records[usize::from(offset)]);
+        }
         leaf.rank(offset).map(|rank| &leaf.records[rank])
     }
 

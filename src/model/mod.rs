@@ -14,6 +14,7 @@ pub mod address;
 pub mod edit;
 pub mod record;
 pub mod secret;
+mod texts;
 pub mod uses;
 pub mod verdict;
 
@@ -25,6 +26,7 @@ pub use record::{
     Agent, Binding, Change, Codes, Credential, Endpoint, Kind, Record, RecordKey, RecordName, RetiringCode,
 };
 pub use secret::{Code, CodeHash, Pepper, PresentedCode, PresentedCredential};
+pub use texts::TextList;
 pub use uses::{CodeMark, LastUse, LastUses};
 pub use verdict::{AgentTerms, CodeSlot, Identity, Reason, Route, Terms, Verdict};
 

@@ -1,6 +1,6 @@
 //! Verdicts: allow with its terms, deny with one reason, or a fault.
 
-use super::{CodeMark, Mode, UnixSeconds};
+use super::{CodeMark, Mode, TextList, UnixSeconds};
 
 /// Why a question is denied: section 2.4, in the order of its table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -69,10 +69,34 @@ pub enum CodeSlot {
 pub struct AgentTerms {
     /// Its id.
     pub id: u64,
+    /// Its name, and of each attribute name and value.
+    texts: TextList,
+}
+
+impl AgentTerms {
+    /// The terms of an agent; `attributes` are sorted by name.
+    pub fn new<'a>(id: u64, name: &'a str, attributes: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
+        let attributes = attributes.into_iter().flat_map(|(name, value)| [name, value]);
+        Self { id, texts: TextList::new(std::iter::once(name).chain(attributes)) }
+    }
+
     /// Its name.
-    pub name: Box<str>,
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.texts.iter().next().unwrap_or_default()
+    }
+
     /// Its attributes, sorted by name.
-    pub attributes: Box<[(Box<str>, Box<str>)]>,
+    pub fn attributes(&self) -> impl Iterator<Item = (&str, &str)> {
+        let mut texts = self.texts.iter().skip(1);
+        std::iter::from_fn(move || Some((texts.next()?, texts.next()?)))
+    }
+
+    /// Name, then name and value of each attribute.
+    #[must_use]
+    pub const fn texts(&self) -> &TextList {
+        &self.texts
+    }
 }
 
 /// Who it is.
@@ -99,10 +123,33 @@ pub struct Identity<'d> {
 /// The endpoint that matched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Route<'d> {
+    /// Its path template as written, then its tags.
+    texts: &'d TextList,
+}
+
+impl<'d> Route<'d> {
+    /// The route of these texts: the template, then the tags.
+    #[must_use]
+    pub const fn new(texts: &'d TextList) -> Self {
+        Self { texts }
+    }
+
     /// Its path template as written.
-    pub template: &'d str,
+    #[must_use]
+    pub fn template(&self) -> &'d str {
+        self.texts.iter().next().unwrap_or_default()
+    }
+
     /// Its tags.
-    pub tags: &'d [Box<str>],
+    pub fn tags(&self) -> impl Iterator<Item = &'d str> {
+        self.texts.iter().skip(1)
+    }
+
+    /// The template, then the tags.
+    #[must_use]
+    pub const fn texts(&self) -> &'d TextList {
+        self.texts
+    }
 }
 
 /// What comes with a yes.

@@ -23,7 +23,7 @@ pub use plan::{Apply, FieldChange, FieldValue, Order, Outcome, Refusal};
 pub use reading::{Counts, Reading, View};
 
 pub use crate::decide::{
-    Asker, BATCH_TARGETS_MAX, Explanation, ReachPage, Reachable, Step, StepResult, Target, Unreached,
+    Asker, BATCH_TARGETS_MAX, Explanation, Inquiry, ReachPage, Reachable, Step, StepResult, Target, Unreached,
 };
 use crate::directory::Compiler;
 use crate::model::{Kind, Mode, Pepper, Record, RecordName, Revision, UnixSeconds};

@@ -1,5 +1,6 @@
 //! What questions are answered from: the published state, the clock, and the book of uses. Knows no disk.
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -60,7 +61,7 @@ impl Reading {
     /// The state as published now, for the questions of one read of a socket.
     #[must_use]
     pub fn view(&self) -> View<'_> {
-        View { reading: self, published: self.published.load(), now: self.clock.now() }
+        View { reading: self, published: self.published.load(), now: self.clock.now(), asked: Cell::new(0) }
     }
 
     /// Targets judged so far.
@@ -74,6 +75,15 @@ pub struct View<'r> {
     reading: &'r Reading,
     published: Guard<Arc<Published>>,
     now: UnixSeconds,
+    /// Targets judged so far.
+    asked: Cell<u64>,
+}
+
+impl Drop for View<'_> {
+    fn drop(&mut self) {
+        // Once for all questions of a read: the count is shared by all threads.
+        self.reading.questions.fetch_add(self.asked.get(), Ordering::Relaxed);
+    }
 }
 
 impl View<'_> {
@@ -93,20 +103,37 @@ impl View<'_> {
         self.now
     }
 
-    /// Answers one question and notes the use of an accepted code.
-    pub fn check(&self, asker: &Asker<'_>, target: &Target<'_>) -> Verdict<'_> {
-        let verdict = Inquiry::new(&self.published.directory, asker, self.now).decide(target);
-        self.reading.questions.fetch_add(1, Ordering::Relaxed);
-        self.note_use(asker, &verdict);
+    /// Begins a question: the credential is looked up. For [`View::answer`].
+    #[must_use]
+    pub fn inquire<'v, 'a>(&'v self, asker: Asker<'a>) -> Inquiry<'v, 'a> {
+        Inquiry::new(&self.published.directory, asker, self.now)
+    }
+
+    /// Answers a question that was begun and notes the use of an accepted code.
+    pub fn answer<'v>(&'v self, inquiry: &mut Inquiry<'v, '_>, target: &Target<'_>) -> Verdict<'v> {
+        let verdict = inquiry.decide(target);
+        self.asked.set(self.asked.get() + 1);
+        self.note_use(inquiry.asker(), &verdict);
         verdict
     }
 
+    /// Answers one question and notes the use of an accepted code.
+    pub fn check(&self, asker: &Asker<'_>, target: &Target<'_>) -> Verdict<'_> {
+        self.answer(&mut self.inquire(*asker), target)
+    }
+
     /// Answers the targets of a batch from this one state, in order.
-    pub fn check_all<'v>(&'v self, asker: &Asker<'_>, targets: &[Target<'_>], mut each: impl FnMut(Verdict<'v>)) {
-        let mut inquiry = Inquiry::new(&self.published.directory, asker, self.now);
+    pub fn check_all<'v, 't>(
+        &'v self,
+        asker: Asker<'_>,
+        targets: impl Iterator<Item = Target<'t>>,
+        mut each: impl FnMut(Verdict<'v>),
+    ) {
+        let mut inquiry = self.inquire(asker);
         let mut accepted = None;
         for target in targets {
-            let verdict = inquiry.decide(target);
+            let verdict = inquiry.decide(&target);
+            self.asked.set(self.asked.get() + 1);
             if let Verdict::Allow(terms) = &verdict
                 && terms.identity.is_some()
             {
@@ -114,9 +141,8 @@ impl View<'_> {
             }
             each(verdict);
         }
-        self.reading.questions.fetch_add(targets.len() as u64, Ordering::Relaxed);
         if let Some(verdict) = accepted {
-            self.note_use(asker, &verdict);
+            self.note_use(inquiry.asker(), &verdict);
         }
     }
 

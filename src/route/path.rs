@@ -44,24 +44,80 @@ pub(super) struct Segments<'a> {
     rest: Option<&'a [u8]>,
 }
 
+/// A segment with its beginning in a form that is quick to compare and to hash.
+#[derive(Clone, Copy)]
+pub(super) struct SegmentText<'a> {
+    pub(super) bytes: &'a [u8],
+    /// The first eight bytes as a little-endian number; zeros behind a shorter segment.
+    pub(super) head: u64,
+}
+
+/// Bytes of [`SegmentText::head`].
+pub(super) const HEAD_BYTES: usize = 8;
+
+impl<'a> SegmentText<'a> {
+    pub(super) fn new(bytes: &'a [u8]) -> Self {
+        Self { bytes, head: head(bytes) }
+    }
+}
+
 impl<'a> Segments<'a> {
     fn of(decoded: &'a [u8]) -> Segments<'a> {
         Segments { rest: Some(decoded) }
+    }
+
+    /// The next segment: eight bytes at a time are searched for the slash that ends it.
+    #[inline]
+    pub(super) fn next_text(&mut self) -> Option<SegmentText<'a>> {
+        let rest = self.rest?;
+        let first = head(rest);
+        let in_first = first_slash(first);
+        let end = if in_first < HEAD_BYTES { Some(in_first) } else { slash_from(rest, HEAD_BYTES) };
+        let (bytes, behind) = match end {
+            Some(end) => (&rest[..end], Some(&rest[end + 1..])),
+            None => (rest, None),
+        };
+        self.rest = behind;
+        Some(SegmentText { bytes, head: first & low_bytes(bytes.len()) })
     }
 }
 
 impl<'a> Iterator for Segments<'a> {
     type Item = &'a [u8];
 
-    #[inline]
     fn next(&mut self) -> Option<&'a [u8]> {
-        let rest = self.rest?;
-        let Some(slash) = rest.iter().position(|byte| *byte == b'/') else {
-            return self.rest.take();
-        };
-        self.rest = Some(&rest[slash + 1..]);
-        Some(&rest[..slash])
+        self.next_text().map(|segment| segment.bytes)
     }
+}
+
+/// The first eight bytes, little-endian, with zeros behind a shorter text.
+#[inline]
+fn head(bytes: &[u8]) -> u64 {
+    match bytes.first_chunk() {
+        Some(word) => u64::from_le_bytes(*word),
+        None => bytes.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte)),
+    }
+}
+
+/// A mask of the lowest bytes, all eight for more.
+#[inline]
+const fn low_bytes(bytes: usize) -> u64 {
+    if bytes < HEAD_BYTES { (1 << (8 * bytes)) - 1 } else { u64::MAX }
+}
+
+/// Which byte of the word is the first slash; 8 for none. (A byte that equals a slash is zero after the exclusive or;
+/// the subtraction borrows into the highest bit of the first zero byte.)
+#[inline]
+const fn first_slash(word: u64) -> usize {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    let differs = word ^ ONES * b'/' as u64;
+    let zero_bytes = differs.wrapping_sub(ONES) & !differs & (ONES << 7);
+    zero_bytes.trailing_zeros() as usize / 8
+}
+
+/// The first slash from `start` on.
+fn slash_from(bytes: &[u8], start: usize) -> Option<usize> {
+    bytes.get(start..)?.iter().position(|byte| *byte == b'/').map(|at| start + at)
 }
 
 /// Most paths hold nothing that any rule is about, and one look at each byte shows it: then this is the path up to the
@@ -69,12 +125,27 @@ impl<'a> Iterator for Segments<'a> {
 fn plain(raw: &[u8]) -> Option<&[u8]> {
     let path = raw.strip_prefix(b"/")?;
     let path = &path[..memchr::memchr2(b'?', b'#', path).unwrap_or(path.len())];
-    // Both look at all bytes without stopping early, many at a time.
-    let odd = path.iter().fold(false, |odd, &byte| odd | is_odd(byte));
-    // `//`, or perhaps a dot segment; `raw` is one byte behind `path`.
-    let after_slash =
-        raw.iter().zip(path).fold(false, |found, (&a, &b)| found | ((a == b'/') & ((b == b'/') | (b == b'.'))));
-    (!odd & !after_slash).then_some(path)
+    // `raw` is one byte behind `path`: pairs of neighbours. Sixteen at a time, without stopping early within them.
+    let found = match path.last_chunk::<LANES>() {
+        None => any_odd(raw, path),
+        Some(last) => {
+            let pairs = raw.as_chunks::<LANES>().0.iter().zip(path.as_chunks::<LANES>().0);
+            let whole = pairs.fold(false, |found, (before, bytes)| found | any_odd(before, bytes));
+            whole | any_odd(&raw[path.len() - LANES..], last)
+        }
+    };
+    (!found).then_some(path)
+}
+
+/// Bytes that are looked at together.
+const LANES: usize = 16;
+
+/// Whether a byte is one that a rule is about, or begins `//` or perhaps a dot segment with the one before it.
+#[inline]
+fn any_odd(before: &[u8], bytes: &[u8]) -> bool {
+    bytes.iter().zip(before).fold(false, |found, (&byte, &before)| {
+        found | is_odd(byte) | ((before == b'/') & ((byte == b'/') | (byte == b'.')))
+    })
 }
 
 const fn is_odd(byte: u8) -> bool {

@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
 use std::num::NonZero;
 
-use super::path::Segments;
+use super::path::{HEAD_BYTES, SegmentText, Segments};
 use super::template::Segment;
 use super::{JudgedPath, Method, Template};
 
@@ -44,6 +44,12 @@ type AffixRank = Reverse<(usize, usize)>;
 /// By prefix, then suffix, all of the same lengths: no segment matches two of them.
 type Affixes = HashMap<Box<[u8]>, HashMap<Box<[u8]>, NodeIndex>>;
 
+impl Node {
+    fn has_only_literals(&self) -> bool {
+        self.plain.is_none() && self.rest.is_none() && self.affixed.is_empty()
+    }
+}
+
 impl Router {
     /// Builds the router; `find` answers with an endpoint's position in `endpoints`. Of endpoints equal in method and
     /// shape the later wins: the caller keeps them by method and shape and has none.
@@ -67,29 +73,36 @@ impl Router {
     }
 
     fn find_exactly(&self, method: &[u8], path: &JudgedPath<'_>) -> Option<u32> {
-        self.find_below(self.edges.get(ROOT, method)?, path.as_segments())
+        self.find_below(self.edges.get(ROOT, SegmentText::new(method))?, path.as_segments())
     }
 
-    /// Descends one call per segment, never deeper than [`TEMPLATE_SEGMENTS_MAX`](super::TEMPLATE_SEGMENTS_MAX).
-    fn find_below(&self, node: NodeIndex, mut path: Segments<'_>) -> Option<u32> {
-        let here = &self.nodes[node as usize];
-        let Some(segment) = path.next() else { return here.end };
-        if here.has_literals {
-            let literal = self.edges.get(node, segment).and_then(|next| self.find_below(next, path));
-            if literal.is_some() {
-                return literal;
+    /// Goes down a segment at a time, and calls itself only where there is more than one way on: never deeper than
+    /// [`TEMPLATE_SEGMENTS_MAX`](super::TEMPLATE_SEGMENTS_MAX).
+    fn find_below(&self, mut node: NodeIndex, mut path: Segments<'_>) -> Option<u32> {
+        loop {
+            let here = &self.nodes[node as usize];
+            let Some(segment) = path.next_text() else { return here.end };
+            let literal = if here.has_literals { self.edges.get(node, segment) } else { None };
+            if segment.bytes.is_empty() || here.has_only_literals() {
+                // No parameter is empty, and what `{name...}` takes does not begin so.
+                node = literal?;
+                continue;
+            }
+            let found = literal
+                .and_then(|next| self.find_below(next, path))
+                .or_else(|| self.find_affixed(here, segment.bytes, path));
+            match here.plain {
+                Some(plain) if found.is_none() && here.rest.is_none() => node = plain,
+                Some(plain) => return found.or_else(|| self.find_below(plain, path)).or(here.rest),
+                None => return found.or(here.rest),
             }
         }
-        if segment.is_empty() {
-            // No parameter is empty, and what `{name...}` takes does not begin so.
-            return None;
-        }
-        self.find_affixed(here, segment, path)
-            .or_else(|| here.plain.and_then(|next| self.find_below(next, path)))
-            .or(here.rest)
     }
 
     fn find_affixed(&self, here: &Node, segment: &[u8], path: Segments<'_>) -> Option<u32> {
+        if here.affixed.is_empty() {
+            return None;
+        }
         here.affixed.iter().find_map(|(Reverse((prefix, suffix)), affixes)| {
             // At least one byte is the parameter's.
             let behind_value = segment.len().checked_sub(*suffix).filter(|end| end > prefix)?;
@@ -146,69 +159,88 @@ fn affixed_child(nodes: &mut Vec<Node>, node: NodeIndex, prefix: &str, suffix: &
     })
 }
 
-/// The literal edges of all nodes in one table with open addressing: a look-up touches one or two cache lines of edges
-/// and one of texts, where a hash map in each node touched four.
+/// The literal edges of all nodes in one table with open addressing. Most segments are told apart by their first eight
+/// bytes and their length, which lie in the table: a look-up touches one or two cache lines.
 #[derive(Default)]
 struct Edges {
     /// A power of two, at least a quarter of it free, so that every search ends.
     slots: Box<[Option<Edge>]>,
-    texts: Box<[u8]>,
+    /// What is behind the first eight bytes of longer texts.
+    tails: Box<[u8]>,
 }
 
 #[derive(Clone, Copy)]
 struct Edge {
     from: NodeIndex,
-    /// Never the root, so that an edge and its absence fit 16 bytes.
+    /// Never the root.
     to: NonZero<NodeIndex>,
-    text_start: u32,
-    text_end: u32,
+    head: u64,
+    /// Of the whole text.
+    bytes: u32,
+    tail_start: u32,
 }
 
 impl Edges {
     fn new(literals: Literals) -> Self {
         let slots = (literals.len() * 4 / 3 + 1).next_power_of_two();
-        let mut edges = Self { slots: vec![None; slots].into(), texts: Box::default() };
-        let mut texts = Vec::new();
-        let offset = |texts: &Vec<u8>| u32::try_from(texts.len()).expect("4 GiB of templates do not come in");
+        let mut edges = Self { slots: vec![None; slots].into(), tails: Box::default() };
+        let mut tails = Vec::new();
+        let short = |length: usize| u32::try_from(length).expect("4 GiB of templates do not come in");
         for ((from, text), to) in literals {
-            let text_start = offset(&texts);
-            texts.extend_from_slice(&text);
+            let text = SegmentText::new(&text);
             let to = NonZero::new(to).expect("no edge leads to the root");
-            let edge = Edge { from, to, text_start, text_end: offset(&texts) };
-            let free = edges.probe(from, &text).find(|slot| edges.slots[*slot].is_none());
-            edges.slots[free.expect("a quarter of the slots is free")] = Some(edge);
+            let (bytes, tail_start) = (short(text.bytes.len()), short(tails.len()));
+            tails.extend_from_slice(text.bytes.get(HEAD_BYTES..).unwrap_or_default());
+            let free = edges.probe(from, text).find(|slot| edges.slots[*slot].is_none());
+            let free = free.expect("a quarter of the slots is free");
+            edges.slots[free] = Some(Edge { from, to, head: text.head, bytes, tail_start });
         }
-        edges.texts = texts.into();
+        edges.tails = tails.into();
         edges
     }
 
     /// The slots to look at for an edge, in order.
-    fn probe(&self, from: NodeIndex, text: &[u8]) -> impl Iterator<Item = usize> + use<> {
+    #[inline]
+    fn probe(&self, from: NodeIndex, text: SegmentText<'_>) -> impl Iterator<Item = usize> + use<> {
         let mask = self.slots.len().wrapping_sub(1);
         #[expect(clippy::cast_possible_truncation, reason = "the mask keeps the lower bits only")]
         let first = hash(from, text) as usize;
         (0..=mask).map(move |step| first.wrapping_add(step) & mask)
     }
 
-    fn get(&self, from: NodeIndex, text: &[u8]) -> Option<NodeIndex> {
+    #[inline]
+    fn get(&self, from: NodeIndex, text: SegmentText<'_>) -> Option<NodeIndex> {
         for slot in self.probe(from, text) {
             let edge = self.slots.get(slot)?.as_ref()?;
-            if edge.from == from && self.texts[edge.text_start as usize..edge.text_end as usize] == *text {
+            if edge.from == from
+                && edge.head == text.head
+                && edge.bytes as usize == text.bytes.len()
+                && (text.bytes.len() <= HEAD_BYTES || self.tail(edge) == &text.bytes[HEAD_BYTES..])
+            {
                 return Some(edge.to.get());
             }
         }
         None
     }
+
+    fn tail(&self, edge: &Edge) -> &[u8] {
+        let start = edge.tail_start as usize;
+        &self.tails[start..start + edge.bytes as usize - HEAD_BYTES]
+    }
 }
 
 /// A multiplication per eight bytes. Not resistant to chosen keys, and need not be: only who may write endpoints
 /// chooses what is in the table; a question only looks up.
-fn hash(from: NodeIndex, text: &[u8]) -> u64 {
-    let (words, rest) = text.as_chunks();
-    // A short rest is shifted in; zero bytes in it can't be told from none, but the length is in the beginning.
-    let begin = u64::from(from) << 32 ^ text.len() as u64;
-    let hash = words.iter().fold(begin, |hash, word| mix(hash ^ u64::from_le_bytes(*word)));
-    mix(hash ^ rest.iter().fold(0, |word, byte| word << 8 | u64::from(*byte)))
+#[inline]
+fn hash(from: NodeIndex, text: SegmentText<'_>) -> u64 {
+    let begin = mix(text.head ^ u64::from(from) << 32 ^ text.bytes.len() as u64);
+    let Some(last) = text.bytes.get(HEAD_BYTES..).and(text.bytes.last_chunk()) else {
+        return begin;
+    };
+    // The last word may overlap the one before it.
+    let between = text.bytes[HEAD_BYTES..].as_chunks().0;
+    let hash = between.iter().fold(begin, |hash, word| mix(hash ^ u64::from_le_bytes(*word)));
+    mix(hash ^ u64::from_le_bytes(*last))
 }
 
 fn mix(word: u64) -> u64 {
@@ -427,7 +459,7 @@ mod tests {
         // The lowest bits choose the place.
         let mut places: HashMap<u64, usize> = HashMap::new();
         for number in 0..1024 {
-            *places.entry(hash(7, format!("abcd{number:04}").as_bytes()) % 1024).or_default() += 1;
+            *places.entry(hash(7, SegmentText::new(format!("abcd{number:04}").as_bytes())) % 1024).or_default() += 1;
         }
         assert!(places.values().all(|count| *count < 16), "{places:?}");
         assert!(places.len() > 512, "{}", places.len());

@@ -2,15 +2,15 @@
 
 use keyward_proto::admin as wire;
 use keyward_proto::query::{
-    Asker as WireAsker, CodeSlot as WireSlot, Identity as OwnedIdentity, IdentityRef, Mode as WireMode,
-    Reason as WireReason, Route as OwnedRoute, RouteRef, TargetVerdict, Verdict as OwnedVerdict, VerdictRef,
+    Asker as WireAsker, CodeSlot as WireSlot, Identity as OwnedIdentity, IdentityRef, Mode as WireMode, Pairs,
+    Reason as WireReason, Route as OwnedRoute, RouteRef, TargetVerdict, Texts, Verdict as OwnedVerdict, VerdictRef,
 };
 
 use crate::model::record::{AgentName, Attributes, Label};
 use crate::model::{
     Agent, AgentEdit, AllowList, Binding, Code, CodeSlot, Credential, CredentialEdit, Edit, Endpoint, EndpointEdit, Id,
-    Identity, Kind, LastUse, LastUses, Method, Mode, Modes, Reason, Record, RecordName, Route, Template, UnixSeconds,
-    Verdict,
+    Identity, Kind, LastUse, LastUses, Method, Mode, Modes, Reason, Record, RecordName, Route, Template, TextList,
+    UnixSeconds, Verdict,
 };
 use crate::registry::{Asker, FieldChange, FieldValue, Listed, Reachable, Step, StepResult};
 use crate::tags::{TAGS_MAX, Tag, TagSet};
@@ -56,7 +56,7 @@ const fn reason_and_status(verdict: &Verdict<'_>) -> (u16, u16) {
 pub(super) fn verdict<'d>(verdict: &Verdict<'d>) -> VerdictRef<'d> {
     let (reason, status) = reason_and_status(verdict);
     let (who, route) = match verdict {
-        Verdict::Allow(terms) => (terms.identity.as_ref().map(identity), terms.route.map(route_ref)),
+        Verdict::Allow(terms) => (terms.identity.as_ref().map(identity), terms.route.as_ref().map(route)),
         Verdict::Deny(_) | Verdict::Unavailable => (None, None),
     };
     VerdictRef { reason, status, retry_after: 0, identity: who, route }
@@ -78,14 +78,19 @@ pub(super) fn identity<'d>(identity: &Identity<'d>) -> IdentityRef<'d> {
         expires_at: identity.expires_at.map(|at| at.0),
         app_id: identity.app_id,
         agent_id: identity.agent.id,
-        agent_name: &identity.agent.name,
-        attributes: &identity.agent.attributes,
+        agent_name: identity.agent.name(),
+        attributes: Pairs(texts_behind_first(identity.agent.texts())),
         switched: identity.switched,
     }
 }
 
-const fn route_ref(route: Route<'_>) -> RouteRef<'_> {
-    RouteRef { template: route.template, tags: route.tags }
+fn route<'d>(route: &Route<'d>) -> RouteRef<'d> {
+    RouteRef { template: route.template(), tags: texts_behind_first(route.texts()) }
+}
+
+fn texts_behind_first(list: &TextList) -> Texts<'_> {
+    let (text, ends) = list.parts();
+    Texts::new(text, ends).behind_first()
 }
 
 /// The same as owned values, for a reply that holds more than the verdict.
@@ -103,12 +108,12 @@ pub(super) fn owned_verdict(decided: &Verdict<'_>) -> OwnedVerdict {
             app_id: identity.app_id,
             agent_id: identity.agent_id,
             agent_name: identity.agent_name.to_string(),
-            attributes: pairs(identity.attributes),
+            attributes: identity.attributes.iter().map(|(n, v)| (n.to_string(), v.to_string())).collect(),
             switched: identity.switched,
         }),
         route: verdict.route.map(|route| OwnedRoute {
             template: route.template.to_string(),
-            tags: route.tags.iter().map(ToString::to_string).collect(),
+            tags: route.tags.iter().map(str::to_string).collect(),
         }),
     }
 }
@@ -309,8 +314,8 @@ fn endpoint_record(endpoint: &Endpoint) -> wire::EndpointRecord {
 pub(super) fn reachable(endpoint: &Reachable<'_>) -> wire::Record {
     wire::Record::Endpoint(wire::EndpointRecord {
         method: endpoint.method.to_string(),
-        path: endpoint.template.to_string(),
-        tags: endpoint.tags.iter().map(ToString::to_string).collect(),
+        path: endpoint.route.template().to_string(),
+        tags: endpoint.route.tags().map(str::to_string).collect(),
         modes: endpoint.modes.names().into_iter().map(str::to_string).collect(),
     })
 }

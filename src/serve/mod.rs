@@ -190,9 +190,10 @@ pub struct Rules {
 /// # Errors
 /// When accepting fails for good.
 pub async fn serve(registry: Arc<Registry>, doors: Doors, rules: Rules, stop: CancellationToken) -> io::Result<()> {
+    let started_at = registry.view().now();
     let admin_limits = ConnectionLimits { total: ADMIN_CONNECTIONS_MAX, per_uid: ADMIN_CONNECTIONS_MAX };
     let serving = Arc::new(Serving {
-        started_at: registry.view().now(),
+        started_at,
         http: Arc::new(http::Door::new(Arc::clone(&registry), rules.session_cookie)),
         registry,
         deadlines: rules.deadlines,

@@ -2,17 +2,22 @@
 
 use std::sync::Arc;
 
-use keyward_proto::frame::{Frame, QUERY_ERROR, QUERY_FRAME_BYTES_MAX, put_error};
+use arrayvec::ArrayVec;
+use keyward_proto::frame::{Frame, FrameError, QUERY_ERROR, QUERY_FRAME_BYTES_MAX, put_error, split};
 use keyward_proto::query::{
     Batch, BatchVerdictsRef, QueryRequest, Reason as WireReason, Target as WireTarget, TargetVerdict,
 };
 use tokio::net::UnixStream;
 use tokio_util::sync::CancellationToken;
 
-use super::connection::{Connection, Deadlines, Filled};
+use super::connection::{Connection, Deadlines, Filled, WRITE_BYTES_MAX};
 use super::convert;
 use crate::model::Verdict;
-use crate::registry::{BATCH_TARGETS_MAX, Registry, Target, View};
+use crate::registry::{BATCH_TARGETS_MAX, Inquiry, Registry, Target, View};
+
+/// Questions that are begun before the first of them is decided. With more, what was fetched first is pushed out of the
+/// nearest cache again.
+const TOGETHER_MAX: usize = 16;
 
 /// Serves one connection until it is over.
 pub(super) async fn serve(stream: UnixStream, registry: Arc<Registry>, deadlines: Deadlines, stop: CancellationToken) {
@@ -25,7 +30,7 @@ pub(super) async fn serve(stream: UnixStream, registry: Arc<Registry>, deadlines
         loop {
             // The state is taken after the bytes have come: promise 2.5.
             let view = registry.view();
-            let outcome = connection.answer_frames(|frame, out| answer(&view, frame, out));
+            let outcome = connection.answer(|input, out| answer_all(&view, input, out));
             drop(view);
             if connection.flush().await.is_err() || outcome.is_err() {
                 return;
@@ -41,30 +46,70 @@ pub(super) async fn serve(stream: UnixStream, registry: Arc<Registry>, deadlines
     }
 }
 
-/// For the baseline.
-pub fn answer_all(view: &View<'_>, input: &[u8], out: &mut Vec<u8>) -> usize {
+/// Answers every whole frame of `input` with a frame in `out`, until it is used up or `out` holds
+/// [`WRITE_BYTES_MAX`]. Returns the bytes used, and whether whole frames may be left.
+///
+/// # Errors
+/// When the stream can't be followed further; what came before is answered.
+pub fn answer_all(view: &View<'_>, input: &[u8], out: &mut Vec<u8>) -> Result<(usize, bool), FrameError> {
     let mut used = 0;
-    while let Ok(Some((frame, bytes))) = keyward_proto::frame::split(&input[used..], QUERY_FRAME_BYTES_MAX) {
-        answer(view, &frame, out);
-        used += bytes;
+    while out.len() < WRITE_BYTES_MAX {
+        let mut frames = ArrayVec::<_, TOGETHER_MAX>::new();
+        let mut next = Ok(None);
+        while !frames.is_full() {
+            next = split(&input[used..], QUERY_FRAME_BYTES_MAX);
+            let Ok(Some((frame, bytes))) = next else { break };
+            frames.push(frame);
+            used += bytes;
+        }
+        match &*frames {
+            [frame] => answer(&mut begin(view, &QueryRequest::decode(frame)), frame.header.request_id, view, out),
+            frames => answer_together(view, frames, out),
+        }
+        if next?.is_none() {
+            return Ok((used, false));
+        }
     }
-    used
+    Ok((used, true))
 }
 
-/// Answers one frame.
-fn answer(view: &View<'_>, frame: &Frame<'_>, out: &mut Vec<u8>) {
-    let request_id = frame.header.request_id;
-    match QueryRequest::decode(frame) {
+/// A request with the beginning of its answer.
+enum Begun<'r> {
+    Question(Inquiry<'r, 'r>, Target<'r>),
+    Batch(&'r Batch<'r>),
+    Refused(&'r FrameError),
+}
+
+fn begin<'r>(view: &'r View<'_>, request: &'r Result<QueryRequest<'r>, FrameError>) -> Begun<'r> {
+    match request {
         Ok(QueryRequest::Check(check)) => {
-            let verdict = view.check(&convert::asker(&check.asker), &target(&check.target));
-            convert::verdict(&verdict).put(out, request_id);
+            Begun::Question(view.inquire(convert::asker(&check.asker)), target(&check.target))
         }
-        Ok(QueryRequest::Who(who)) => {
-            let verdict = view.check(&convert::asker(&who.asker), &Target::Nobody);
-            convert::verdict(&verdict).put(out, request_id);
+        Ok(QueryRequest::Who(who)) => Begun::Question(view.inquire(convert::asker(&who.asker)), Target::Nobody),
+        Ok(QueryRequest::Batch(batch)) => Begun::Batch(batch),
+        Err(error) => Begun::Refused(error),
+    }
+}
+
+/// Looks all credentials up before the first question is decided, so that the waits for memory overlap.
+fn answer_together(view: &View<'_>, frames: &[Frame<'_>], out: &mut Vec<u8>) {
+    let requests: ArrayVec<_, TOGETHER_MAX> = frames.iter().map(QueryRequest::decode).collect();
+    let mut begun: ArrayVec<_, TOGETHER_MAX> = requests.iter().map(|request| begin(view, request)).collect();
+    for begun in &begun {
+        if let Begun::Question(inquiry, _) = begun {
+            inquiry.look_ahead();
         }
-        Ok(QueryRequest::Batch(batch)) => answer_batch(view, &batch, out, request_id),
-        Err(error) => put_error(out, QUERY_ERROR, request_id, &error),
+    }
+    for (begun, frame) in begun.iter_mut().zip(frames) {
+        answer(begun, frame.header.request_id, view, out);
+    }
+}
+
+fn answer<'r>(begun: &mut Begun<'r>, request_id: u32, view: &'r View<'_>, out: &mut Vec<u8>) {
+    match begun {
+        Begun::Question(inquiry, target) => convert::verdict(&view.answer(inquiry, target)).put(out, request_id),
+        Begun::Batch(batch) => answer_batch(view, batch, out, request_id),
+        Begun::Refused(error) => put_error(out, QUERY_ERROR, request_id, error),
     }
 }
 
@@ -74,10 +119,9 @@ fn answer_batch(view: &View<'_>, batch: &Batch<'_>, out: &mut Vec<u8>, request_i
         BatchVerdictsRef { reason, status, identity: None, verdicts: &[] }.put(out, request_id);
         return;
     }
-    let targets: Vec<Target<'_>> = batch.targets.iter().map(target).collect();
-    let mut verdicts: Vec<TargetVerdict> = Vec::with_capacity(targets.len());
+    let mut verdicts: Vec<TargetVerdict> = Vec::with_capacity(batch.targets.len());
     let mut identity = None;
-    view.check_all(&convert::asker(&batch.asker), &targets, |verdict| {
+    view.check_all(convert::asker(&batch.asker), batch.targets.iter().map(target), |verdict| {
         if let Verdict::Allow(terms) = &verdict {
             identity = identity.or(terms.identity);
         }

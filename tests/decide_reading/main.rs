@@ -101,12 +101,12 @@ fn told(verdict: &Verdict<'_>) -> Answer {
         expires_at: identity.expires_at.map(|at| at.0),
         app_id: identity.app_id,
         agent: identity.agent.id,
-        name: identity.agent.name.to_string(),
-        attributes: identity.agent.attributes.iter().map(|(n, v)| (n.to_string(), v.to_string())).collect(),
+        name: identity.agent.name().to_string(),
+        attributes: identity.agent.attributes().map(|(n, v)| (n.to_string(), v.to_string())).collect(),
         switched: identity.switched,
     });
     let route =
-        terms.route.map(|route| (route.template.to_string(), route.tags.iter().map(ToString::to_string).collect()));
+        terms.route.map(|route| (route.template().to_string(), route.tags().map(ToString::to_string).collect()));
     Answer::Yes { who, route }
 }
 
@@ -157,7 +157,7 @@ fn compare(
         address: ask.address.as_deref(),
     });
     let now = UnixSeconds(question.now);
-    let mut batch = Inquiry::new(directories[0], &asker, now);
+    let mut batch = Inquiry::new(directories[0], asker, now);
     for target in &question.targets {
         let expected = naive::answer(world, &ask, target, question.now);
         *seen.borrow_mut().entry(kind(&expected)).or_default() += 1;

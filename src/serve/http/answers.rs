@@ -119,7 +119,7 @@ fn person(identity: &IdentityRef<'_>) -> Value {
     };
     let attributes = identity.attributes.iter();
     let mut person: Map<String, Value> =
-        attributes.map(|(name, value)| (name.to_string(), Value::from(&**value))).collect();
+        attributes.map(|(name, value)| (name.to_string(), Value::from(value))).collect();
     // Last, so that no attribute replaces them.
     person.insert("id".to_string(), Value::from(identity.agent_id));
     person.insert("name".to_string(), Value::from(identity.agent_name));
