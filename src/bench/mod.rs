@@ -5,5 +5,7 @@
 //! | part | what is in it |
 //! |---|---|
 //! | [`world`] | which agents, endpoints and keys there are, and what may be asked |
+//! | [`load`] | filling a daemon with a world |
 
+pub mod load;
 pub mod world;

@@ -9,8 +9,10 @@ use clap::{ArgGroup, Args, Parser, Subcommand};
 use super::times;
 use crate::config::parse_duration;
 
+mod bench;
 mod endpoint;
 
+pub(super) use bench::{BenchCommand, BenchLoad};
 pub(super) use endpoint::{EndpointCommand, EndpointImport, EndpointList};
 
 /// Ids that can be written are at most this (2^53 - 1), safe in every language.
@@ -76,6 +78,9 @@ pub enum Command {
     Apply(Apply),
     /// The daemon's state
     Status,
+    /// Measure a daemon
+    #[command(subcommand)]
+    Bench(BenchCommand),
     /// The configuration file
     #[command(subcommand)]
     Config(ConfigCommand),

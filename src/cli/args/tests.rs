@@ -48,6 +48,7 @@ fn what_the_contract_writes_is_accepted() {
         &["explain", "--key", "2", "--agent", "x", "GET", "/a"],
         &["apply", "-", "--prune", "--dry-run"],
         &["status"],
+        &["bench", "load", "--keys", "10", "--agents", "2", "--endpoints", "8", "--sets", "3", "--world", "f"],
         &["config", "check", "--config", "f"],
         &["completions", "bash"],
         &["man", "d"],
