@@ -174,6 +174,13 @@ pub struct Ask {
     pub expected: Reason,
 }
 
+impl Ask {
+    /// The same with another answer.
+    pub(super) fn with(self, expected: Reason) -> Self {
+        Self { expected, ..self }
+    }
+}
+
 /// A world. Whoever has its seed, and so its file, can make all its codes: it belongs in a daemon for measuring only.
 pub struct World {
     seed: Zeroizing<[u8; 16]>,
