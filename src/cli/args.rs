@@ -12,7 +12,7 @@ use crate::config::parse_duration;
 mod bench;
 mod endpoint;
 
-pub(super) use bench::{BenchCommand, BenchLoad};
+pub(super) use bench::{Bench, BenchCommand, BenchLoad, BenchRun};
 pub(super) use endpoint::{EndpointCommand, EndpointImport, EndpointList};
 
 /// Ids that can be written are at most this (2^53 - 1), safe in every language.
@@ -78,9 +78,8 @@ pub enum Command {
     Apply(Apply),
     /// The daemon's state
     Status,
-    /// Measure a daemon
-    #[command(subcommand)]
-    Bench(BenchCommand),
+    /// Measure how fast the daemon answers
+    Bench(Bench),
     /// The configuration file
     #[command(subcommand)]
     Config(ConfigCommand),

@@ -104,7 +104,7 @@ pub fn run(cli: Cli) -> Result<Task, CliError> {
         Command::Explain(args) => ask::explain(&context, args)?,
         Command::Apply(args) => apply(&context, &args)?,
         Command::Status => status(&context)?,
-        Command::Bench(command) => bench::run(&context, &command)?,
+        Command::Bench(args) => bench::run(&context, &args)?,
         Command::Config(ConfigCommand::Check { config }) => pages::config_check(&context, config.as_deref())?,
         Command::Completions { shell } => pages::completions(shell)?,
         Command::Man { directory } => pages::manual(&directory)?,
