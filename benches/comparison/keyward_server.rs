@@ -1,0 +1,84 @@
+//! Keyward itself, with one worker.
+
+use keyward::bench::load;
+use keyward::bench::picks::Picks;
+use keyward::bench::process::Pinned;
+use keyward::bench::questions::{Mix, Questions};
+use keyward::bench::world::{Sizes as WorldSizes, World};
+use keyward_proto::client::QueryClient;
+use keyward_proto::query::{Asker, Check, QueryReply, QueryRequest, Target};
+use nix::unistd::Pid;
+
+use crate::server::{SERVER_CORE, Subject};
+use crate::support::{Daemon, Home};
+
+/// Questions whose sizes are averaged.
+const SAMPLE: u64 = 1_000;
+
+/// A daemon that holds a world.
+pub struct Keyward<'h> {
+    pub world: World,
+    _pinned: Pinned,
+    daemon: Daemon<'h>,
+}
+
+/// Bytes of a frame.
+#[derive(Clone, Copy)]
+pub struct Sizes {
+    pub request: usize,
+    pub reply: usize,
+}
+
+impl<'h> Keyward<'h> {
+    pub fn start(home: &'h Home, keys: u64) -> Self {
+        let config = home.config("workers = 1\nlog = \"warn\"\n");
+        let daemon = home.start_with(|command| {
+            command.arg("--config").arg(&config);
+        });
+        let world = World::new(*b"keyward compares", WorldSizes::of_keys(keys)).unwrap();
+        let loaded = load::load(&world, &mut home.admin(), |_| {}).unwrap_or_else(|e| panic!("{e:?}"));
+        crate::say(&format!("Keyward holds {} records after {:.1} s", loaded.records, loaded.elapsed.as_secs_f64()));
+        let pinned = Pinned::process(Pid::from_raw(daemon.pid()), SERVER_CORE).unwrap();
+        Self { world, _pinned: pinned, daemon }
+    }
+
+    pub fn home(&self) -> &Home {
+        self.daemon.home
+    }
+
+    fn pid(&self) -> Pid {
+        Pid::from_raw(self.daemon.pid())
+    }
+
+    /// The means of what is asked and answered.
+    pub fn frame_sizes(&self) -> Sizes {
+        let mut client = QueryClient::connect(&self.home().runtime().join("query.sock")).unwrap();
+        let mut picks = Picks::uniform(self.world.sizes().keys, 2);
+        let (mut requests, mut replies) = (Vec::new(), Vec::new());
+        for pick in 0..SAMPLE {
+            let id = picks.pick();
+            let ask = self.world.allowed(id, pick);
+            let credential = self.credential(id);
+            let asker = Asker { credential: Some(credential.as_bytes()), ..Asker::default() };
+            let target = Target::Endpoint { method: ask.method.as_bytes(), path: ask.path.as_bytes() };
+            QueryRequest::Check(Check { asker, target: target.clone() }).put(&mut requests, 0);
+            let verdict = client.check(asker, target).unwrap();
+            assert!(verdict.is_allowed(), "{verdict:?}");
+            QueryReply::Verdict(verdict).put(&mut replies, 0);
+        }
+        let mean = |bytes: Vec<u8>| bytes.len() / usize::try_from(SAMPLE).unwrap();
+        Sizes { request: mean(requests), reply: mean(replies) }
+    }
+
+    /// As it stands in an `Authorization` header.
+    pub fn credential(&self, id: u64) -> String {
+        format!("key {id}:{}", str::from_utf8(&self.world.code(id)).unwrap())
+    }
+
+    pub fn subject(&self, count: usize) -> Subject {
+        let socket = self.home().runtime().join("query.sock");
+        let picks = Picks::uniform(self.world.sizes().keys, 1);
+        let questions = Questions::new(&socket, &self.world, Mix::ALLOWED, picks, u32::try_from(count).unwrap());
+        Subject::new("Keyward", questions, Some(self.pid()), ())
+    }
+}
