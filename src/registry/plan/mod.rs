@@ -4,14 +4,16 @@
 //! nothing: an order that is refused leaves no trace.
 
 mod difference;
+mod import;
 mod merge;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 pub use difference::{FieldChange, FieldValue};
+pub use import::{Import, Imported};
 use zeroize::Zeroizing;
 
-use crate::directory::Compiler;
+use crate::directory::{Compiler, Lookup};
 use crate::model::secret::NEW_CODE_CHARS;
 use crate::model::{
     Change, Code, CodeHash, CredentialEdit, Edit, Id, Kind, Mode, Record, RecordKey, RecordName, Revision,
@@ -31,6 +33,8 @@ pub enum Order {
     Remove(RecordName),
     /// Makes the records be as given, all or none.
     Apply(Apply),
+    /// Makes the credentials be as given, each by itself.
+    Import(Import),
 }
 
 /// A whole file.
@@ -52,7 +56,16 @@ impl Order {
         match self {
             Self::Add(_) | Self::Set(_) => false,
             Self::Remove(name) => matches!(name, RecordName::Agent(_)),
-            Self::Apply(_) => true,
+            Self::Apply(_) | Self::Import(_) => true,
+        }
+    }
+
+    /// Whether it is planned only.
+    pub(super) const fn is_dry_run(&self) -> bool {
+        match self {
+            Self::Add(_) | Self::Set(_) | Self::Remove(_) => false,
+            Self::Apply(apply) => apply.dry_run,
+            Self::Import(import) => import.dry_run,
         }
     }
 }
@@ -94,6 +107,8 @@ pub struct Outcome {
     pub changed: Vec<FieldChange>,
     /// What is gone.
     pub removed: Vec<RecordName>,
+    /// For an import, in place of these.
+    pub imported: Imported,
 }
 
 /// A change that may be written, and what it comes to.
@@ -117,7 +132,6 @@ pub(super) fn plan(transaction: &mut Transaction<'_>, compiler: &Compiler, order
         compiler,
         pending: BTreeMap::new(),
         places: HashMap::new(),
-        agents_known: HashSet::new(),
         outcome: Outcome::default(),
     };
     match order {
@@ -125,6 +139,7 @@ pub(super) fn plan(transaction: &mut Transaction<'_>, compiler: &Compiler, order
         Order::Set(edit) => planner.single(edit, Rule::Existing)?,
         Order::Remove(name) => planner.remove(&name)?,
         Order::Apply(apply) => planner.apply(apply)?,
+        Order::Import(import) => planner.import(import)?,
     }
     Ok(planner.finish())
 }
@@ -154,13 +169,18 @@ struct Pending {
     read_at: Revision,
 }
 
+struct Merged {
+    old: Option<Record>,
+    new: Record,
+    read_at: Revision,
+}
+
 struct Planner<'p, 's> {
     transaction: &'p mut Transaction<'s>,
     compiler: &'p Compiler,
     pending: BTreeMap<RecordKey, Pending>,
-    /// Index of the edit that each pending record came from.
+    /// Index of the edit that each record of an apply was given by.
     places: HashMap<RecordKey, usize>,
-    agents_known: HashSet<Id>,
     outcome: Outcome,
 }
 
@@ -182,7 +202,6 @@ impl Planner<'_, '_> {
     }
 
     fn apply(&mut self, apply: Apply) -> Result<(), Stop> {
-        let mut listed = BTreeSet::new();
         for (index, edit) in apply.edits.into_iter().enumerate() {
             let place = |stop| match stop {
                 Stop::Refused(Refusal::Invalid { index: None, message }) => {
@@ -191,16 +210,14 @@ impl Planner<'_, '_> {
                 other @ (Stop::Refused(_) | Stop::Fault(_)) => other,
             };
             let key = edit_key(&edit).ok_or_else(|| place("it needs an id".to_string().into()))?;
-            if listed.contains(&key) {
+            if self.places.insert(key.clone(), index).is_some() {
                 return Err(place(format!("{key} is listed twice").into()));
             }
-            self.places.insert(key.clone(), index);
             self.edit(edit, Rule::Either).map_err(place)?;
-            listed.insert(key);
         }
         if apply.prune {
             for kind in apply.sections {
-                self.prune(kind, &listed)?;
+                self.prune(kind)?;
             }
         }
         self.check_references()?;
@@ -214,25 +231,26 @@ impl Planner<'_, '_> {
             None if rule == Rule::New => self.next_key(&edit)?,
             None => return Err("an id is needed".to_string().into()),
         };
-        let (old, read_at) = self.read(&key)?;
-        let old = old.filter(|old| !matches!(old, Record::Endpoint(endpoint) if endpoint.removed));
-        expect(&key, old.as_ref(), &edit, rule)?;
-        let new = self.merge(&key, old.as_ref(), edit, rule)?;
-        let Some(old) = old else {
-            self.outcome.added.push(new.name());
-            self.pending.insert(key, Pending { record: new.clone(), read_at });
-            return Ok(new);
-        };
-        let changes = difference::difference(&old, &new);
-        if changes.is_empty() {
-            return Ok(old);
+        let Merged { old, new, read_at } = self.merged(&key, edit, rule)?;
+        match old {
+            None => self.outcome.added.push(new.name()),
+            Some(old) if old == new => return Ok(old),
+            Some(old) => self.outcome.changed.extend(difference::difference(&old, &new)),
         }
-        if old.is_ended() {
-            return Err(format!("{key} is revoked, for ever: nothing of it can be changed").into());
-        }
-        self.outcome.changed.extend(changes);
         self.pending.insert(key, Pending { record: new.clone(), read_at });
         Ok(new)
+    }
+
+    /// What is there, and what becomes of it.
+    fn merged(&mut self, key: &RecordKey, edit: Edit, rule: Rule) -> Result<Merged, Stop> {
+        let (old, read_at) = self.read(key)?;
+        let old = old.filter(|old| !matches!(old, Record::Endpoint(endpoint) if endpoint.removed));
+        expect(key, old.as_ref(), &edit, rule)?;
+        let new = self.merge(key, old.as_ref(), edit, rule)?;
+        if old.as_ref().is_some_and(|old| old.is_ended() && *old != new) {
+            return Err(format!("{key} is revoked, for ever: nothing of it can be changed").into());
+        }
+        Ok(Merged { old, new, read_at })
     }
 
     fn merge(&mut self, key: &RecordKey, old: Option<&Record>, edit: Edit, rule: Rule) -> Result<Record, Stop> {
@@ -303,7 +321,7 @@ impl Planner<'_, '_> {
         self.pending.insert(key, Pending { record, read_at });
     }
 
-    fn prune(&mut self, kind: Kind, listed: &BTreeSet<RecordKey>) -> Result<(), Stop> {
+    fn prune(&mut self, kind: Kind) -> Result<(), Stop> {
         let directory = self.compiler.directory();
         if directory.is_damaged(kind) {
             let why = format!("rows of {}s are damaged: what is not listed can't be told", kind.name());
@@ -317,7 +335,10 @@ impl Planner<'_, '_> {
                 ids.map(|id| RecordKey::Credential(mode, id)).collect()
             }
         };
-        for key in live.into_iter().filter(|key| !listed.contains(key)) {
+        for key in live {
+            if self.places.contains_key(&key) {
+                continue;
+            }
             if let (Some(old), read_at) = self.read(&key)? {
                 self.end(key, old, read_at);
             }
@@ -338,7 +359,7 @@ impl Planner<'_, '_> {
         for (key, agent) in named {
             if !self.agent_will_be(agent)? {
                 let index = self.places.get(&key).copied();
-                let message = format!("{key} names agent {agent}: there is no such agent");
+                let message = no_such_agent(&key, agent);
                 return Err(Stop::Refused(Refusal::Invalid { index, message }));
             }
         }
@@ -350,14 +371,12 @@ impl Planner<'_, '_> {
         if let Some(pending) = self.pending.get(&key) {
             return Ok(!pending.record.is_ended());
         }
-        if self.agents_known.contains(&id) {
+        // The removal of an agent stands alone, so one that the directory knows is there. Others may have been added by
+        // what went before in this transaction.
+        if let Lookup::Found(_) = self.compiler.directory().agent(id.get()) {
             return Ok(true);
         }
-        let there = self.read(&key)?.0.is_some_and(|agent| !agent.is_ended());
-        if there {
-            self.agents_known.insert(id);
-        }
-        Ok(there)
+        Ok(self.read(&key)?.0.is_some_and(|agent| !agent.is_ended()))
     }
 
     /// No unrevoked credential names an agent that the change removes.
@@ -408,6 +427,9 @@ impl Planner<'_, '_> {
     }
 
     fn read(&mut self, key: &RecordKey) -> Result<(Option<Record>, Revision), Stop> {
+        if let Some(pending) = self.pending.get(key) {
+            return Ok((Some(pending.record.clone()), pending.read_at));
+        }
         match self.transaction.get(key)? {
             Some((record, revision)) => Ok((Some(record), revision)),
             None if self.may_be_lost(key) => {
@@ -483,6 +505,10 @@ fn expect(key: &RecordKey, old: Option<&Record>, edit: &Edit, rule: Rule) -> Res
 
 const fn keeps_revoked(edit: &Edit) -> bool {
     matches!(edit, Edit::Credential(CredentialEdit { revoked: Some(true), .. }))
+}
+
+fn no_such_agent(key: &RecordKey, agent: Id) -> String {
+    format!("{key} names agent {agent}: there is no such agent")
 }
 
 fn missing(what: &str) -> String {
