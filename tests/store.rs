@@ -201,7 +201,7 @@ fn the_highest_id_of_each_kind_is_remembered_whatever_came_last() {
     commit(&store, &loaded.head, vec![key(20, "*")]);
     drop(store);
     let (store, loaded, _) = open(directory.path());
-    let mut transaction = store.begin(&loaded.head).unwrap();
+    let transaction = store.begin(&loaded.head).unwrap();
     let highest = [
         (Kind::Agent, 3),
         (Kind::Credential(Mode::Key), 500),

@@ -115,7 +115,7 @@ impl Writer {
         let mut anything = false;
         for order in orders {
             let dry_run = order.is_dry_run();
-            results.push(match plan::plan(&mut transaction, &self.compiler, order) {
+            results.push(match plan::plan(&transaction, &self.compiler, order) {
                 Ok(plan) if dry_run || plan.change.records.is_empty() => {
                     Ok(Written { outcome: plan.outcome, change: None })
                 }

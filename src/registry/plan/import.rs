@@ -1,6 +1,6 @@
 //! A part of an import: every credential by itself, so that one that is refused leaves the others standing.
 
-use super::{Merged, Pending, Planner, Refusal, Rule, Stop, edit_key, no_such_agent};
+use super::{Merged, Planner, Refusal, Rule, Stop, edit_key, no_such_agent};
 use crate::model::{Edit, Record};
 use crate::store::StoreFault;
 
@@ -77,7 +77,7 @@ impl Planner<'_, '_> {
             }
             Some(_) => counts.changed += 1,
         }
-        self.pending.insert(key, Pending { record: new, read_at });
+        self.pending.put(key, new, read_at);
         Ok(())
     }
 }

@@ -6,11 +6,13 @@
 mod difference;
 mod import;
 mod merge;
+mod pending;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 
 pub use difference::{FieldChange, FieldValue};
 pub use import::{Import, Imported};
+use pending::Pending;
 use zeroize::Zeroizing;
 
 use crate::directory::{Compiler, Lookup};
@@ -18,7 +20,7 @@ use crate::model::secret::NEW_CODE_CHARS;
 use crate::model::{
     Change, Code, CodeHash, CredentialEdit, Edit, Id, Kind, Mode, Record, RecordKey, RecordName, Revision,
 };
-use crate::store::{StoreFault, Transaction};
+use crate::store::{Reader, StoreFault, Transaction};
 
 /// Names that a refusal lists before it only counts.
 const NAMES_LISTED_MAX: usize = 20;
@@ -126,11 +128,12 @@ enum Rule {
 }
 
 /// Plans one order.
-pub(super) fn plan(transaction: &mut Transaction<'_>, compiler: &Compiler, order: Order) -> Result<Plan, Stop> {
+pub(super) fn plan(transaction: &Transaction<'_>, compiler: &Compiler, order: Order) -> Result<Plan, Stop> {
     let mut planner = Planner {
         transaction,
+        reader: transaction.reader(),
         compiler,
-        pending: BTreeMap::new(),
+        pending: Pending::default(),
         places: HashMap::new(),
         outcome: Outcome::default(),
     };
@@ -141,7 +144,7 @@ pub(super) fn plan(transaction: &mut Transaction<'_>, compiler: &Compiler, order
         Order::Apply(apply) => planner.apply(apply)?,
         Order::Import(import) => planner.import(import)?,
     }
-    Ok(planner.finish())
+    Ok(Plan { change: planner.pending.finish(), outcome: planner.outcome })
 }
 
 /// Why there is no plan.
@@ -164,11 +167,6 @@ impl From<String> for Stop {
     }
 }
 
-struct Pending {
-    record: Record,
-    read_at: Revision,
-}
-
 struct Merged {
     old: Option<Record>,
     new: Record,
@@ -176,28 +174,20 @@ struct Merged {
 }
 
 struct Planner<'p, 's> {
-    transaction: &'p mut Transaction<'s>,
+    transaction: &'p Transaction<'s>,
+    reader: Reader<'p>,
     compiler: &'p Compiler,
-    pending: BTreeMap<RecordKey, Pending>,
+    pending: Pending,
     /// Index of the edit that each record of an apply was given by.
     places: HashMap<RecordKey, usize>,
     outcome: Outcome,
 }
 
 impl Planner<'_, '_> {
-    fn finish(self) -> Plan {
-        let mut change = Change::default();
-        for (key, pending) in self.pending {
-            change.expected.push((key, pending.read_at));
-            change.records.push(pending.record);
-        }
-        Plan { change, outcome: self.outcome }
-    }
-
     fn single(&mut self, edit: Edit, rule: Rule) -> Result<(), Stop> {
-        let record = self.edit(edit, rule)?;
+        let key = self.edit(edit, rule)?;
         self.check_references()?;
-        self.outcome.record = Some(record);
+        self.outcome.record = self.read(&key)?.0;
         Ok(())
     }
 
@@ -225,7 +215,7 @@ impl Planner<'_, '_> {
     }
 
     /// Merges one edit with what is there and puts it among the pending records if it changes anything.
-    fn edit(&mut self, edit: Edit, rule: Rule) -> Result<Record, Stop> {
+    fn edit(&mut self, edit: Edit, rule: Rule) -> Result<RecordKey, Stop> {
         let key = match edit_key(&edit) {
             Some(key) => key,
             None if rule == Rule::New => self.next_key(&edit)?,
@@ -234,11 +224,11 @@ impl Planner<'_, '_> {
         let Merged { old, new, read_at } = self.merged(&key, edit, rule)?;
         match old {
             None => self.outcome.added.push(new.name()),
-            Some(old) if old == new => return Ok(old),
+            Some(old) if old == new => return Ok(key),
             Some(old) => self.outcome.changed.extend(difference::difference(&old, &new)),
         }
-        self.pending.insert(key, Pending { record: new.clone(), read_at });
-        Ok(new)
+        self.pending.put(key.clone(), new, read_at);
+        Ok(key)
     }
 
     /// What is there, and what becomes of it.
@@ -318,7 +308,7 @@ impl Planner<'_, '_> {
                 revoked
             }
         };
-        self.pending.insert(key, Pending { record, read_at });
+        self.pending.put(key, record, read_at);
     }
 
     fn prune(&mut self, kind: Kind) -> Result<(), Stop> {
@@ -351,7 +341,7 @@ impl Planner<'_, '_> {
         let named: Vec<(RecordKey, Id)> = self
             .pending
             .iter()
-            .filter_map(|(key, pending)| match &pending.record {
+            .filter_map(|(key, record)| match record {
                 Record::Credential(c) if !c.revoked => Some((key.clone(), c.binding.named_agent()?)),
                 Record::Credential(_) | Record::Agent(_) | Record::Endpoint(_) => None,
             })
@@ -368,8 +358,8 @@ impl Planner<'_, '_> {
 
     fn agent_will_be(&mut self, id: Id) -> Result<bool, Stop> {
         let key = RecordKey::Agent(id);
-        if let Some(pending) = self.pending.get(&key) {
-            return Ok(!pending.record.is_ended());
+        if let Some((agent, _)) = self.pending.get(&key) {
+            return Ok(!agent.is_ended());
         }
         // The removal of an agent stands alone, so one that the directory knows is there. Others may have been added by
         // what went before in this transaction.
@@ -381,7 +371,7 @@ impl Planner<'_, '_> {
 
     /// No unrevoked credential names an agent that the change removes.
     fn check_removed_agents(&mut self) -> Result<(), Stop> {
-        let removed = self.pending.iter().filter_map(|(key, pending)| match (key, &pending.record) {
+        let removed = self.pending.iter().filter_map(|(key, record)| match (key, record) {
             (RecordKey::Agent(id), Record::Agent(agent)) if agent.removed => Some(*id),
             _ => None,
         });
@@ -414,8 +404,8 @@ impl Planner<'_, '_> {
             .credentials_naming(agent)
             .filter_map(|(mode, id)| Some(RecordKey::Credential(mode, Id::new(id)?)))
             .collect();
-        for (key, pending) in &self.pending {
-            if let Record::Credential(credential) = &pending.record {
+        for (key, record) in self.pending.iter() {
+            if let Record::Credential(credential) = record {
                 if !credential.revoked && credential.binding.named_agent() == Some(agent) {
                     users.insert(key.clone());
                 } else {
@@ -427,10 +417,10 @@ impl Planner<'_, '_> {
     }
 
     fn read(&mut self, key: &RecordKey) -> Result<(Option<Record>, Revision), Stop> {
-        if let Some(pending) = self.pending.get(key) {
-            return Ok((Some(pending.record.clone()), pending.read_at));
+        if let Some((record, read_at)) = self.pending.get(key) {
+            return Ok((Some(record.clone()), read_at));
         }
-        match self.transaction.get(key)? {
+        match self.reader.get(key)? {
             Some((record, revision)) => Ok((Some(record), revision)),
             None if self.may_be_lost(key) => {
                 let kind = key.kind().name();
@@ -443,18 +433,14 @@ impl Planner<'_, '_> {
 
     /// Whether a record that was not found may have been there: the state in memory knows it, or rows of its kind are
     /// damaged, and its id is none that was never reached.
-    fn may_be_lost(&mut self, key: &RecordKey) -> bool {
+    fn may_be_lost(&self, key: &RecordKey) -> bool {
         let kind = key.kind();
-        let reached = |id: Id, highest: u64| id.get() <= highest;
-        let may_be_old = match key {
-            RecordKey::Agent(id) | RecordKey::Credential(_, id) => reached(*id, self.transaction.highest_id(kind)),
-            RecordKey::Endpoint(..) => true,
-        };
+        let may_be_old = key.id().is_none_or(|id| id.get() <= self.transaction.highest_id(kind));
         self.compiler.has(key) || may_be_old && self.compiler.directory().is_damaged(kind)
     }
 
     /// 1 + the highest id ever used of the kind.
-    fn next_key(&mut self, edit: &Edit) -> Result<RecordKey, Stop> {
+    fn next_key(&self, edit: &Edit) -> Result<RecordKey, Stop> {
         let (kind, key): (Kind, fn(Mode, Id) -> RecordKey) = match edit {
             Edit::Agent(_) => (Kind::Agent, |_, id| RecordKey::Agent(id)),
             Edit::Credential(edit) => (Kind::Credential(edit.mode), RecordKey::Credential),
