@@ -2,12 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use keyward_proto::admin::{AdminReply, AdminRequest, Apply, Kind, Refused, StatusReport};
+use keyward_proto::admin::{AdminReply, AdminRequest, Apply, Kind, RefusalKind, Refused, RefusedPatch, StatusReport};
 use keyward_proto::client::{AdminClient, ApplyOutcome, ClientError};
 
 use super::world::World;
 
-/// Records in one commit: few enough that neither side holds much at once, many enough that commits cost little beside
+/// Agents and endpoints in one commit: few enough that neither side holds much at once, many enough that commits cost little beside
 /// their records.
 const COMMIT_RECORDS: usize = 10_000;
 
@@ -77,20 +77,29 @@ pub fn load(world: &World, client: &mut AdminClient, mut told: impl FnMut(Progre
     let began = Instant::now();
     let mut progress =
         Progress { records: 0, of: sizes.agents + sizes.endpoints + sizes.keys, elapsed: Duration::ZERO };
-    for part in world.parts(COMMIT_RECORDS) {
-        let records = part.len() as u64;
-        let apply = Apply {
-            parts: client.upload(part)?,
-            sections: vec![Kind::Agent, Kind::Endpoint, Kind::Key],
-            prune: false,
-            dry_run: false,
-        };
-        if let ApplyOutcome::Refused(refused) = client.apply(&apply)? {
-            return Err(LoadError::Refused(refused));
-        }
+    let mut tell = |records| {
         progress.records += records;
         progress.elapsed = began.elapsed();
         told(progress);
+    };
+    for part in world.agents_and_endpoints(COMMIT_RECORDS) {
+        let records = part.len() as u64;
+        let sections = vec![Kind::Agent, Kind::Endpoint];
+        let apply = Apply { parts: client.upload(part)?, sections, prune: false, dry_run: false };
+        if let ApplyOutcome::Refused(refused) = client.apply(&apply)? {
+            return Err(LoadError::Refused(refused));
+        }
+        tell(records);
     }
-    Ok(progress)
+    let mut refused = None;
+    client.import(world.keys(), false, |part| {
+        tell(part.imported.added);
+        refused = refused.take().or(part.imported.refusals.into_iter().next());
+    })?;
+    match refused {
+        Some(RefusedPatch { message, .. }) => {
+            Err(LoadError::Refused(Refused { kind: RefusalKind::Invalid, place: None, message }))
+        }
+        None => Ok(progress),
+    }
 }

@@ -312,20 +312,20 @@ impl World {
         first + pick % THINGS_PER_AREA.min(self.sizes.things() - first)
     }
 
-    /// The records of the world, `records` in each part: agents, endpoints, then keys with rising ids.
-    pub fn parts(&self, records: usize) -> impl Iterator<Item = Vec<Patch>> + '_ {
-        let mut patches = self.patches();
+    /// Its agents, then its endpoints, `records` in each part.
+    pub fn agents_and_endpoints(&self, records: usize) -> impl Iterator<Item = Vec<Patch>> + use<> {
+        let agents = (1..=self.sizes.agents).map(|id| Patch::Agent(agent(id)));
+        let endpoints = (0..self.sizes.endpoints).map(|number| Patch::Endpoint(endpoint(number)));
+        let mut patches = agents.chain(endpoints);
         std::iter::from_fn(move || {
             let part: Vec<Patch> = patches.by_ref().take(records).collect();
             (!part.is_empty()).then_some(part)
         })
     }
 
-    /// One by one.
-    pub fn patches(&self) -> impl Iterator<Item = Patch> + '_ {
-        let agents = (1..=self.sizes.agents).map(|id| Patch::Agent(agent(id)));
-        let endpoints = (0..self.sizes.endpoints).map(|number| Patch::Endpoint(endpoint(number)));
-        agents.chain(endpoints).chain((1..=self.sizes.keys).map(|id| Patch::Credential(self.key(id))))
+    /// Its keys, ids rising.
+    pub fn keys(&self) -> impl Iterator<Item = Patch> + '_ {
+        (1..=self.sizes.keys).map(|id| Patch::Credential(self.key(id)))
     }
 
     fn key(&self, id: u64) -> CredentialPatch {
@@ -416,7 +416,8 @@ mod tests {
     fn a_world_has_as_many_of_everything_as_was_asked_for() {
         let sizes = Sizes { keys: 300, agents: 20, endpoints: 1003, sets: 50 };
         let world = world(sizes);
-        let patches: Vec<Patch> = world.parts(64).inspect(|part| assert!(part.len() <= 64)).flatten().collect();
+        let parts = world.agents_and_endpoints(64).inspect(|part| assert!(part.len() <= 64));
+        let patches: Vec<Patch> = parts.flatten().chain(world.keys()).collect();
         assert_eq!(patches.len(), 300 + 20 + 1003);
         let mut endpoints = BTreeSet::new();
         let (mut sets, mut last_key) = (BTreeSet::new(), 0);
