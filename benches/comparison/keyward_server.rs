@@ -29,15 +29,36 @@ pub struct Sizes {
     pub reply: usize,
 }
 
+/// Starts a daemon on all cores and fills it; with it the seconds that its keys took.
+pub fn loaded(home: &Home, keys: u64) -> (World, Daemon<'_>, f64) {
+    let daemon = home.start();
+    let world = World::new(*b"keyward compares", WorldSizes::of_keys(keys)).unwrap();
+    let mut others_took = 0.0;
+    let others = world.sizes().agents + world.sizes().endpoints;
+    let done = load::load(&world, &mut home.admin(), |progress| {
+        if progress.records == others {
+            others_took = progress.elapsed.as_secs_f64();
+        }
+    });
+    let seconds = done.unwrap_or_else(|e| panic!("{e:?}")).elapsed.as_secs_f64();
+    crate::say(&format!("Keyward holds {keys} keys, {others} agents and endpoints after {seconds:.1} s"));
+    (world, daemon, seconds - others_took)
+}
+
 impl<'h> Keyward<'h> {
+    /// A daemon that is filled first.
     pub fn start(home: &'h Home, keys: u64) -> Self {
+        let (world, daemon, _) = loaded(home, keys);
+        daemon.stop();
+        Self::serving(home, world)
+    }
+
+    /// A daemon on directories that hold the world already.
+    pub fn serving(home: &'h Home, world: World) -> Self {
         let config = home.config("workers = 1\nlog = \"warn\"\n");
         let daemon = home.start_with(|command| {
             command.arg("--config").arg(&config);
         });
-        let world = World::new(*b"keyward compares", WorldSizes::of_keys(keys)).unwrap();
-        let loaded = load::load(&world, &mut home.admin(), |_| {}).unwrap_or_else(|e| panic!("{e:?}"));
-        crate::say(&format!("Keyward holds {} records after {:.1} s", loaded.records, loaded.elapsed.as_secs_f64()));
         let pinned = Pinned::process(Pid::from_raw(daemon.pid()), SERVER_CORE).unwrap();
         Self { world, _pinned: pinned, daemon }
     }
@@ -46,7 +67,7 @@ impl<'h> Keyward<'h> {
         self.daemon.home
     }
 
-    fn pid(&self) -> Pid {
+    pub fn pid(&self) -> Pid {
         Pid::from_raw(self.daemon.pid())
     }
 
@@ -76,9 +97,13 @@ impl<'h> Keyward<'h> {
     }
 
     pub fn subject(&self, count: usize) -> Subject {
+        self.subject_of(Mix::ALLOWED, count)
+    }
+
+    pub fn subject_of(&self, mix: Mix, count: usize) -> Subject {
         let socket = self.home().runtime().join("query.sock");
         let picks = Picks::uniform(self.world.sizes().keys, 1);
-        let questions = Questions::new(&socket, &self.world, Mix::ALLOWED, picks, u32::try_from(count).unwrap());
+        let questions = Questions::new(&socket, &self.world, mix, picks, u32::try_from(count).unwrap());
         Subject::new("Keyward", questions, Some(self.pid()), ())
     }
 }

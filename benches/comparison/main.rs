@@ -18,6 +18,7 @@ mod nginx;
 mod postgres;
 mod redis;
 mod report;
+mod results;
 mod saslauthd;
 mod server;
 #[path = "../../tests/support/mod.rs"]
@@ -96,7 +97,7 @@ fn main() {
     }
     say(&report.text());
     if options.output != Path::new("-") {
-        std::fs::write(&options.output, report.markdown()).unwrap();
+        report.write(&options.output);
         say(&format!("written to {}", options.output.display()));
     }
 }

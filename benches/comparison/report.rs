@@ -1,11 +1,11 @@
 //! Tables of what was measured: figures, and the ratios that the targets are about.
 
-use std::fmt::Write as _;
-use std::process::Command;
+use std::path::Path;
 
 use keyward::bench::generator::Measured;
 
-use crate::{nginx, postgres, redis};
+use crate::results::{Table, median};
+use crate::{nginx, postgres, redis, results};
 
 /// Where a figure is taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +32,23 @@ impl Cell {
     fn words(self) -> String {
         let place = if self.same_core { ", same core" } else { "" };
         format!("{}x{}{place}", self.connections, self.depth)
+    }
+
+    /// The target's row and bound of requests a second, where it has one.
+    const fn against_redis(self) -> (&'static str, Bound) {
+        match (self.connections, self.depth) {
+            (8 | 64, 1) => ("1", Bound::AtLeast(1.0, 1.2)),
+            (8 | 64, 16 | 64) => ("2", Bound::AtLeast(2.0, 3.0)),
+            _ => ("", Bound::None),
+        }
+    }
+
+    /// The same against the echo.
+    const fn against_echo(self) -> (&'static str, Bound) {
+        match (self.connections, self.depth) {
+            (64, 1) => ("4", Bound::AtLeast(0.65, 0.75)),
+            _ => ("", Bound::None),
+        }
     }
 }
 
@@ -76,12 +93,6 @@ impl Series {
     }
 }
 
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    let (low, high) = (values[(values.len() - 1) / 2], values[values.len() / 2]);
-    f64::midpoint(low, high)
-}
-
 /// Everything of one run.
 pub struct Report {
     keys: u64,
@@ -121,9 +132,6 @@ impl Bound {
     }
 }
 
-/// A table: its head, and its rows.
-type Table = (Vec<&'static str>, Vec<Vec<String>>);
-
 impl Report {
     pub fn new(keys: u64, repeats: u32, seconds: f64) -> Self {
         Self { keys, repeats, seconds, series: Vec::new() }
@@ -147,7 +155,7 @@ impl Report {
     }
 
     fn figures(&self) -> Table {
-        let head = vec![
+        let mut table = Table::new(&[
             "connections x depth",
             "system",
             "requests/s",
@@ -156,55 +164,40 @@ impl Report {
             "p99.9 µs",
             "server µs/request",
             "client cores",
-        ];
-        let row = |series: &Series| {
+        ]);
+        for series in &self.series {
             let server = series.rounds[0].server_cpu.map(|_| series.median(|f| f.server_cpu.unwrap_or(0.0)));
-            vec![
-                series.cell.words(),
-                series.system.to_owned(),
-                format!("{:.0}", series.median(|f| f.per_second)),
-                format!("{:.1}", series.median(|f| f.p50)),
-                format!("{:.1}", series.median(|f| f.p99)),
-                format!("{:.1}", series.median(|f| f.p999)),
-                server.map_or_else(String::new, |server| format!("{server:.2}")),
-                format!("{:.2}", series.median(|f| f.client_cores)),
-            ]
-        };
-        (head, self.series.iter().map(row).collect())
+            table.row(&[
+                &series.cell.words(),
+                series.system,
+                &format!("{:.0}", series.median(|f| f.per_second)),
+                &format!("{:.1}", series.median(|f| f.p50)),
+                &format!("{:.1}", series.median(|f| f.p99)),
+                &format!("{:.1}", series.median(|f| f.p999)),
+                &server.map_or_else(String::new, |server| format!("{server:.2}")),
+                &format!("{:.2}", series.median(|f| f.client_cores)),
+            ]);
+        }
+        table
     }
 
     fn ratios(&self) -> Table {
-        let mut rows = Vec::new();
+        let per_second: fn(&Figure) -> f64 = |f| f.per_second;
+        let mut table = Table::new(&["target", "figure", "ratio", "needed; sought", "reached"]);
         let mut add = |number: &str, words: &str, ratio: Option<f64>, bound: Bound| {
             if let Some(ratio) = ratio {
-                let (words, bound_words) = (words.to_owned(), bound.words());
-                rows.push(vec![
-                    number.to_owned(),
-                    words,
-                    format!("{ratio:.2}"),
-                    bound_words,
-                    bound.verdict(ratio).to_owned(),
-                ]);
+                table.row(&[number, words, &format!("{ratio:.2}"), &bound.words(), bound.verdict(ratio)]);
             }
         };
-        let per_second: fn(&Figure) -> f64 = |f| f.per_second;
-        for (cell, number, bound) in [
-            (apart(1, 1), "", Bound::None),
-            (apart(8, 1), "1", Bound::AtLeast(1.0, 1.2)),
-            (apart(64, 1), "1", Bound::AtLeast(1.0, 1.2)),
-            (apart(1, 16), "", Bound::None),
-            (apart(8, 16), "2", Bound::AtLeast(2.0, 3.0)),
-            (apart(64, 16), "2", Bound::AtLeast(2.0, 3.0)),
-            (apart(64, 64), "2", Bound::AtLeast(2.0, 3.0)),
-        ] {
+        for cell in Cell::FAST {
+            let (number, bound) = cell.against_redis();
             let words = format!("requests/s against Redis GET, {}", cell.words());
             add(number, &words, self.ratio("Keyward", "Redis", cell, per_second), bound);
         }
         let p50 = self.ratio("Keyward", "echo", TOGETHER, |f| f.p50);
         add("3", "p50 against the bare echo, 1x1, same core", p50, Bound::AtMost(1.2, 1.1));
         for cell in Cell::FAST {
-            let (number, bound) =
-                if cell == apart(64, 1) { ("4", Bound::AtLeast(0.65, 0.75)) } else { ("", Bound::None) };
+            let (number, bound) = cell.against_echo();
             let words = format!("requests/s against the bare echo, {}", cell.words());
             add(number, &words, self.ratio("Keyward", "echo", cell, per_second), bound);
         }
@@ -216,33 +209,17 @@ impl Report {
         }
         let proxied = self.ratio("nginx to Keyward", "nginx to a 204 server", Cell::PROXIES[0], per_second);
         add("14", "nginx auth_request against the always-204 server, 64x1", proxied, Bound::AtLeast(0.95, 0.95));
-        (vec!["target", "figure", "ratio", "needed; sought", "reached"], rows)
+        table
     }
 
     fn introduction(&self) -> String {
-        let said = |command: &str, arguments: &[&str]| {
-            let output = Command::new(command).args(arguments).output().ok()?;
-            Some(String::from_utf8_lossy(&output.stdout).trim().to_owned())
-        };
-        let cpu = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-        let cpu = cpu
-            .lines()
-            .find_map(|line| line.strip_prefix("model name"))
-            .unwrap_or("unknown")
-            .trim_matches([' ', '\t', ':'])
-            .to_owned();
-        let cores = std::thread::available_parallelism().map_or(0, std::num::NonZero::get);
         let known = |version: Option<String>| version.unwrap_or_else(|| "none".to_owned());
         format!(
-            "{date}, commit {commit}. {cpu}, {cores} cores, Linux {kernel}. {rustc}; Redis {redis}, PostgreSQL {postgres}, nginx {nginx}. \
-             {keys} keys, asked uniformly; {repeats} rounds of {seconds} s for each figure, in which the systems took turns; medians. \
-             Unix sockets throughout. Servers on one core, the client on another, unless a row says \"same core\"; Keyward, \
-             the echo and the 204 server with one worker. saslauthd takes one request on each connection. A ratio is the \
-             median of the rounds' ratios.",
-            date = known(said("date", &["-u", "+%Y-%m-%d"])),
-            commit = known(said("git", &["describe", "--always", "--dirty"])),
-            kernel = known(said("uname", &["-r"])),
-            rustc = known(said("rustc", &["--version"])),
+            "{machine} Redis {redis}, PostgreSQL {postgres}, nginx {nginx}. {keys} keys, asked uniformly; {repeats} rounds \
+             of {seconds} s for each figure, in which the systems took turns; medians. Unix sockets throughout. Servers on one \
+             core, the client on another, unless a row says \"same core\"; Keyward, the echo and the 204 server with one \
+             worker. saslauthd takes one request on each connection. A ratio is the median of the rounds' ratios.",
+            machine = results::machine(),
             redis = known(redis::version()),
             postgres = known(postgres::version()),
             nginx = known(nginx::version()),
@@ -254,32 +231,12 @@ impl Report {
 
     /// For a terminal.
     pub fn text(&self) -> String {
-        let mut text = format!("{}\n", self.introduction());
-        for (head, rows) in [self.figures(), self.ratios()] {
-            let rows: Vec<Vec<String>> =
-                std::iter::once(head.iter().map(|name| (*name).to_owned()).collect()).chain(rows).collect();
-            let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
-            let widths: Vec<usize> = (0..head.len()).map(width).collect();
-            text.push('\n');
-            for row in &rows {
-                let cells: Vec<String> =
-                    row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
-                writeln!(text, "{}", cells.join("  ").trim_end()).unwrap();
-            }
-        }
-        text
+        format!("{}\n\n{}\n{}", self.introduction(), self.figures().text(), self.ratios().text())
     }
 
     /// For `benches/RESULTS.md`.
-    pub fn markdown(&self) -> String {
-        let mut text =
-            format!("# Measured\n\n## Beside other systems (`benches/compare`)\n\n{}\n", self.introduction());
-        for (head, rows) in [self.ratios(), self.figures()] {
-            writeln!(text, "\n| {} |\n|{}", head.join(" | "), "---|".repeat(head.len())).unwrap();
-            for row in rows {
-                writeln!(text, "| {} |", row.join(" | ")).unwrap();
-            }
-        }
-        text
+    pub fn write(&self, file: &Path) {
+        let text = format!("{}\n\n{}\n{}", self.introduction(), self.ratios().markdown(), self.figures().markdown());
+        results::put_section(file, "Beside other systems (`benches/compare`)", &text);
     }
 }
