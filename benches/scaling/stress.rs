@@ -26,6 +26,8 @@ const IDLE: usize = 10_000;
 const SLOW: usize = 1_000;
 /// A slow connection sends a byte so often.
 const TRICKLE: Duration = Duration::from_secs(1);
+/// What it sends first: the length of a frame that it will not finish before its deadline.
+const SLOW_FRAME: [u8; 4] = [0, 0, 0, 200];
 /// Descriptors of the crowd and of all else here.
 const DESCRIPTORS: u64 = 12_000;
 
@@ -166,13 +168,16 @@ fn in_a_crowd(home: &Home, work: impl FnOnce() -> Measured) -> Measured {
 fn trickle(socket: &Path, mut slow: Vec<UnixStream>, over: &AtomicBool) {
     // All of a second's bytes at once would be a burst, no trickle.
     let pause = TRICKLE / u32::try_from(SLOW).unwrap();
+    let mut sent = vec![0; SLOW];
     for at in (0..SLOW).cycle() {
         if over.load(Ordering::Relaxed) {
             return;
         }
-        // The length of a frame that never comes.
-        if slow[at].write_all(&[0]).is_err() {
+        let byte = SLOW_FRAME.get(sent[at]).copied().unwrap_or(0);
+        sent[at] += 1;
+        if slow[at].write_all(&[byte]).is_err() {
             slow[at] = UnixStream::connect(socket).unwrap();
+            sent[at] = 0;
         }
         std::thread::sleep(pause);
     }
