@@ -93,7 +93,10 @@ pub struct Measured {
     pub elapsed: Duration,
     /// The replies of that time.
     pub answers: Answers,
-    /// Their latencies in nanoseconds, from the write or, at a fixed rate, from the due time.
+    /// At a fixed rate, requests that were due and not answered at the end.
+    pub unanswered: u64,
+    /// The replies' latencies in nanoseconds, from the write or, at a fixed rate, from the due time. What was due and not
+    /// answered counts with the time that it had waited.
     pub latency: Histogram<u64>,
     /// Time on a core, of the server.
     pub server_cpu: Option<Duration>,
@@ -215,10 +218,12 @@ pub fn run<E: Exchange>(exchange: &E, plan: &Plan, server: Option<Pid>) -> Resul
     let began = Instant::now();
     driver.ask_until(began + plan.duration)?;
     let elapsed = began.elapsed();
+    let unanswered = driver.count_unanswered(began + elapsed);
     let server_after = server.map(used).transpose()?;
     Ok(Measured {
         elapsed,
         answers: driver.answers,
+        unanswered,
         latency: driver.latency,
         server_cpu: server_after.zip(server_before).map(|(after, before)| after.saturating_sub(before)),
         client_cpu: used(process::this())?.saturating_sub(client_before),
@@ -286,7 +291,8 @@ impl<'a, E: Exchange> Driver<'a, E> {
                 let slot = usize::try_from(event.data()).expect("a slot was given");
                 self.serve(slot, event.events())?;
             }
-            if ready > 0 {
+            let nothing_awaited = self.free.len() == self.connections.len();
+            if ready > 0 || nothing_awaited {
                 heard = now;
             }
             if now >= end {
@@ -326,6 +332,25 @@ impl<'a, E: Exchange> Driver<'a, E> {
             self.write(slot, due)?;
         }
         Ok(())
+    }
+
+    /// At a fixed rate, what is still awaited at the end, and what should have been written by then.
+    fn count_unanswered(&mut self, end: Instant) -> u64 {
+        let Some(schedule) = &mut self.schedule else { return 0 };
+        let mut unanswered = 0;
+        let mut count = |since: Instant, requests: usize| {
+            let waited = u64::try_from((end - since).as_nanos()).unwrap_or(LATENCY_NS_MAX);
+            self.latency.saturating_record_n(waited, requests as u64);
+            unanswered += requests as u64;
+        };
+        for connection in self.connections.iter().filter(|connection| !connection.waiting.is_empty()) {
+            count(connection.since, connection.waiting.len());
+        }
+        while schedule.due() < end {
+            count(schedule.due(), self.plan.depth);
+            schedule.written += 1;
+        }
+        unanswered
     }
 
     /// Begins the next requests on a connection.

@@ -1,4 +1,4 @@
-//! What a process uses, as `/proc` tells it (proc(5)), and on which core it runs.
+//! What a process uses, and on which core it runs.
 
 use std::io;
 use std::os::fd::AsFd;
@@ -7,6 +7,7 @@ use std::time::Duration;
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::sys::socket::getsockopt;
 use nix::sys::socket::sockopt::PeerCredentials;
+use nix::time::{clock_getcpuclockid, clock_gettime};
 use nix::unistd::Pid;
 
 /// The process that listens at the other end of a Unix socket.
@@ -23,22 +24,16 @@ pub fn this() -> Pid {
     Pid::this()
 }
 
-/// Time on a core of all threads that a process has now.
+/// Time on a core of all threads that a process has and had: its own clock (clock_getcpuclockid(3)), which counts
+/// nanoseconds, where `/proc/PID/stat` counts hundredths of a second and `/proc/PID/task` forgets threads that ended.
 ///
 /// # Errors
-/// `/proc` can't be read, as for a process that is gone.
+/// There is no such process.
 pub fn cpu_time(pid: Pid) -> io::Result<Duration> {
-    let mut nanoseconds = 0;
-    for thread in threads(pid)? {
-        // A thread may end in between.
-        if let Ok(text) = std::fs::read_to_string(format!("/proc/{pid}/task/{thread}/schedstat")) {
-            nanoseconds += text.split(' ').next().and_then(|field| field.parse::<u64>().ok()).unwrap_or(0);
-        }
-    }
-    Ok(Duration::from_nanos(nanoseconds))
+    Ok(Duration::from(clock_gettime(clock_getcpuclockid(pid)?)?))
 }
 
-/// Resident memory, in bytes.
+/// Resident memory in bytes, as `/proc/PID/status` tells it (proc(5)).
 ///
 /// # Errors
 /// As [`cpu_time`].
@@ -116,10 +111,22 @@ mod tests {
     }
 
     #[test]
+    fn time_of_threads_that_ended_still_counts() {
+        let before = cpu_time(this()).unwrap();
+        let busy = || {
+            let began = std::time::Instant::now();
+            while began.elapsed() < Duration::from_millis(50) {}
+        };
+        std::thread::spawn(busy).join().unwrap();
+        assert!(cpu_time(this()).unwrap() > before + Duration::from_millis(1));
+    }
+
+    #[test]
     fn this_process_has_used_time_and_memory() {
         assert!(cpu_time(this()).unwrap() > Duration::ZERO);
         assert!(resident_bytes(this()).unwrap() > 1024 * 1024);
-        assert!(cpu_time(Pid::from_raw(i32::MAX)).is_err());
+        // pid_max(5) is 2^22 at most.
+        assert!(cpu_time(Pid::from_raw(1 << 22)).is_err() && resident_bytes(Pid::from_raw(1 << 22)).is_err());
     }
 
     #[test]

@@ -165,6 +165,8 @@ struct ResultForm {
     requests_per_second: f64,
     latency_us: LatencyForm,
     answers: AnswersForm,
+    /// Due at a fixed rate, and not answered at the end.
+    unanswered: u64,
     server: ServerForm,
     client: UseForm,
 }
@@ -231,6 +233,7 @@ impl ResultForm {
                 refused: answers.refused,
                 bad_credential: answers.bad_credential,
             },
+            unanswered: measured.unanswered,
             server: ServerForm {
                 pid: server.as_raw(),
                 resident_bytes: process::resident_bytes(server).ok(),
@@ -256,7 +259,13 @@ impl ResultForm {
                 "latency µs",
                 format!("p50 {:.1}, p90 {:.1}, p99 {:.1}, p99.9 {:.1}, max {:.1}", l.p50, l.p90, l.p99, l.p999, l.max),
             ),
-            ("answers", format!("{allowed} allowed, {refused} refused, {bad_credential} bad credential")),
+            (
+                "answers",
+                format!(
+                    "{allowed} allowed, {refused} refused, {bad_credential} bad credential, {} due and unanswered",
+                    self.unanswered
+                ),
+            ),
             ("daemon", format!("{}{resident} (pid {})", used(&self.server.used), self.server.pid)),
             ("client", used(&self.client)),
         ])

@@ -152,6 +152,23 @@ fn a_stall_counts_for_all_who_would_have_waited() {
 }
 
 #[test]
+fn what_a_server_never_answers_counts_with_the_time_it_waited() {
+    let server = |mut stream: UnixStream| {
+        let (began, mut buffer) = (Instant::now(), [0; 4096]);
+        while began.elapsed() < Duration::from_millis(220) {
+            let read = stream.read(&mut buffer).unwrap();
+            stream.write_all(&buffer[..read]).unwrap();
+        }
+        std::thread::sleep(Duration::from_secs(1));
+    };
+    let rate = Some(1_000.0);
+    let measured = against(Plan { rate, ..plan(1, 1, 400) }, server).0.unwrap();
+    assert!((150..250).contains(&measured.unanswered), "{}", measured.unanswered);
+    assert_eq!(measured.latency.len(), measured.answers.total() + measured.unanswered);
+    assert!(latency_ms(&measured, 0.8) >= 70, "{}", latency_ms(&measured, 0.8));
+}
+
+#[test]
 fn in_a_closed_loop_the_same_stall_is_one_slow_answer() {
     let stalled = std::sync::Arc::new(AtomicBool::new(false));
     let measured = against(plan(1, 1, 600), move |stream| stall_once(stream, &stalled)).0.unwrap();
