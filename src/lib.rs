@@ -18,11 +18,13 @@
 //! | [`serve`] | registry, model, tags, proto |
 //! | [`config`] | – |
 //! | [`daemon`] | all of the above |
-//! | [`cli`] | proto, config, tags |
+//! | [`bench`] | proto |
+//! | [`cli`] | proto, config, tags, route, bench |
 //!
 //! `tests/layers.rs` reads the sources and fails on an edge outside this table; the README has the table with what each
 //! layer must not know.
 
+pub mod bench;
 pub mod cli;
 pub mod config;
 pub mod daemon;

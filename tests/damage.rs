@@ -71,7 +71,7 @@ fn agent(number: u64, permissions: &str, enabled: bool) -> Edit {
     Edit::Agent(AgentEdit {
         id: Some(id(number)),
         name: Some(AgentName::parse(&format!("agent-{number}")).unwrap()),
-        permissions: Some(TagSet::parse(permissions).unwrap()),
+        permissions: Some(TagSet::parse(permissions).unwrap().into()),
         enabled: Some(enabled),
         attributes: None,
     })
@@ -92,7 +92,7 @@ fn credential(mode: Mode, number: u64) -> CredentialEdit {
         label: Some(Label::parse(&label(mode, number)).unwrap()),
         code: Some(Code::parse(mode, code(mode, number).as_bytes()).unwrap()),
         agent: Some(id(1 + number % 3)),
-        tags: Some(TagSet::parse(sets[usize::try_from(number).unwrap() % sets.len()]).unwrap()),
+        tags: Some(TagSet::parse(sets[usize::try_from(number).unwrap() % sets.len()]).unwrap().into()),
         expires_at: number.is_multiple_of(7).then_some(Some(UnixSeconds(1_000_000))),
         enabled: Some(!number.is_multiple_of(11)),
         ..CredentialEdit::new(mode, Some(id(number)))

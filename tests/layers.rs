@@ -16,7 +16,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("serve", &["tags", "model", "registry", PROTO]),
     ("config", &[]),
     ("daemon", &["tags", "route", "model", "directory", "decide", "store", "registry", "serve", "config", PROTO]),
-    ("cli", &["tags", "route", "config", PROTO]),
+    ("bench", &[PROTO]),
+    ("cli", &["tags", "route", "config", "bench", PROTO]),
     ("main", &["cli", "daemon", "config"]),
     ("lib", &[]),
 ];

@@ -337,7 +337,7 @@ fn agent_edit(id_: u64) -> Edit {
     Edit::Agent(AgentEdit {
         id: Some(id(id_)),
         name: Some(AgentName::parse("Ada").unwrap()),
-        permissions: Some(TagSet::everything()),
+        permissions: Some(TagSet::everything().into()),
         ..AgentEdit::default()
     })
 }

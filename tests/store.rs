@@ -201,7 +201,7 @@ fn the_highest_id_of_each_kind_is_remembered_whatever_came_last() {
     commit(&store, &loaded.head, vec![key(20, "*")]);
     drop(store);
     let (store, loaded, _) = open(directory.path());
-    let mut transaction = store.begin(&loaded.head).unwrap();
+    let transaction = store.begin(&loaded.head).unwrap();
     let highest = [
         (Kind::Agent, 3),
         (Kind::Credential(Mode::Key), 500),
@@ -376,14 +376,14 @@ fn agent_order(number: u64) -> Order {
     Order::Add(Edit::Agent(AgentEdit {
         id: Some(id(number)),
         name: AgentName::parse("an agent").ok(),
-        permissions: TagSet::parse("*").ok(),
+        permissions: TagSet::parse("*").ok().map(Arc::new),
         ..AgentEdit::default()
     }))
 }
 
 fn set_tags(number: u64, tags: &str) -> Order {
     let edit = CredentialEdit::new(Mode::Key, Some(id(number)));
-    Order::Set(Edit::Credential(CredentialEdit { tags: TagSet::parse(tags).ok(), ..edit }))
+    Order::Set(Edit::Credential(CredentialEdit { tags: TagSet::parse(tags).ok().map(Arc::new), ..edit }))
 }
 
 #[test]

@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use daemon::{Daemon, Part, part};
 use keyward_proto::admin::{
-    AdminReply, AdminRequest, AgentPatch, Apply, CredentialPatch, Done, EndpointPatch, Kind, List, Page, Patch,
-    RefusalKind, Refused, Report, Selector, Upload,
+    AdminReply, AdminRequest, AgentPatch, Apply, CredentialPatch, Done, EndpointPatch, Import, Imported, Kind, List,
+    Page, Patch, RefusalKind, Refused, Report, Selector, Upload,
 };
 use keyward_proto::client::{AdminClient, ApplyOutcome, ClientError, QueryClient};
 use keyward_proto::frame::{self, ADMIN_ERROR, ADMIN_FRAME_BYTES_MAX, QUERY_ERROR, QUERY_FRAME_BYTES_MAX, VERSION};
@@ -122,6 +122,7 @@ fn a_change_is_never_sent_twice_and_the_next_call_opens_a_new_connection() {
         AdminRequest::Remove(Selector::Agent(1)),
         AdminRequest::Upload(Upload { number: 0, patches: Vec::new() }),
         AdminRequest::Apply(Apply { parts: 0, sections: Vec::new(), prune: false, dry_run: false }),
+        AdminRequest::Import(Import { patches: Vec::new(), dry_run: false }),
     ];
     let daemon = Daemon::playing((0..changes.len()).map(|_| dies()).collect());
     let mut client = connect_admin(&daemon);
@@ -351,6 +352,55 @@ fn an_upload_goes_in_numbered_parts_well_below_the_maximum_and_an_apply_joins_it
     assert_eq!(joined.added, [1, 2, 3].map(Selector::Agent));
     assert_eq!(joined.removed, [11, 12, 13].map(Selector::Agent));
     assert!(!joined.more);
+    daemon.end();
+}
+
+#[test]
+fn an_import_keeps_two_parts_in_flight_and_tells_of_each_where_it_began() {
+    const PATCHES: u64 = 50_000;
+    let daemon = Daemon::playing(vec![part(|mut peer| {
+        let mut waiting = std::collections::VecDeque::new();
+        let mut received = 0;
+        while received < PATCHES || !waiting.is_empty() {
+            // Not answered before another has come, or nothing is left to come.
+            if waiting.len() < 2 && received < PATCHES {
+                let (id, AdminRequest::Import(import)) = peer.admin_request() else { unreachable!("an import") };
+                assert!(import.dry_run);
+                received += import.patches.len() as u64;
+                waiting.push_back((id, import.patches.len() as u64));
+                continue;
+            }
+            let (id, added) = waiting.pop_front().unwrap();
+            peer.admin_reply(id, &AdminReply::Imported(Imported { added, ..Imported::default() }));
+        }
+        peer.wait_for_end();
+    })]);
+    let mut client = connect_admin(&daemon);
+    let patches = (0..PATCHES).map(|id| Patch::Credential(CredentialPatch::new(Mode::Key, Some(id))));
+    let mut told = 0;
+    client
+        .import(patches, true, |part| {
+            assert_eq!((part.first, part.imported.added), (told, part.patches));
+            told += part.patches;
+        })
+        .unwrap();
+    assert_eq!(told, PATCHES);
+    client.import([], false, |_| unreachable!("there is no part")).unwrap();
+    drop(client);
+    daemon.end();
+}
+
+#[test]
+fn an_import_ends_at_a_part_that_is_not_taken() {
+    let refused = Refused { kind: RefusalKind::Unavailable, place: None, message: "no".to_owned() };
+    let expected = refused.clone();
+    let daemon = Daemon::playing(vec![part(move |mut peer| {
+        let (id, _) = peer.admin_request();
+        peer.admin_reply(id, &AdminReply::Refused(refused));
+    })]);
+    let key = Patch::Credential(CredentialPatch::new(Mode::Key, Some(1)));
+    let error = connect_admin(&daemon).import([key], false, |_| unreachable!("nothing was committed")).unwrap_err();
+    assert!(matches!(&error, ClientError::UploadRefused(found) if *found == expected), "{error}");
     daemon.end();
 }
 

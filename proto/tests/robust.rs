@@ -5,8 +5,8 @@ mod schema;
 mod values;
 
 use keyward_proto::admin::{
-    AdminReply, AdminRequest, AgentPatch, CredentialPatch, FieldChange, FieldValue, Patch, Report, Secret, Selector,
-    SetText, Upload,
+    AdminReply, AdminRequest, AgentPatch, CredentialPatch, FieldChange, FieldValue, Import, Imported, Patch,
+    RefusedPatch, Report, Secret, Selector, SetText, Upload,
 };
 use keyward_proto::frame::{self, ADMIN_FRAME_BYTES_MAX, Frame, Header, QUERY_FRAME_BYTES_MAX, VERSION};
 use keyward_proto::query::{
@@ -166,6 +166,7 @@ fn no_socket_takes_a_message_of_another_family() {
 fn densest_lists(count: usize) -> Vec<Message<'static>> {
     let nobody = Patch::Agent(AgentPatch::default());
     let nothing = Patch::Credential(CredentialPatch::new(Mode::Key, None));
+    let no_patch = RefusedPatch { index: 0, message: String::new() };
     let no_change = FieldChange {
         record: Selector::Agent(0),
         field: String::new(),
@@ -176,7 +177,9 @@ fn densest_lists(count: usize) -> Vec<Message<'static>> {
     let batch = |targets| Message::Query(QueryRequest::Batch(Batch { asker: Asker::default(), targets }));
     vec![
         Message::Admin(AdminRequest::Upload(Upload { number: 0, patches: vec![nobody; count] })),
+        Message::Admin(AdminRequest::Import(Import { patches: vec![nothing.clone(); count], dry_run: false })),
         Message::Admin(AdminRequest::Upload(Upload { number: 0, patches: vec![nothing; count] })),
+        Message::AdminReply(AdminReply::Imported(Imported { refusals: vec![no_patch; count], ..Imported::default() })),
         Message::AdminReply(AdminReply::Report(Report { changed: vec![no_change; count], ..Report::default() })),
         batch(vec![Target::Tags(Vec::new()); count]),
         batch(vec![Target::Tags(vec![&b""[..]; count])]),

@@ -9,8 +9,10 @@ use clap::{ArgGroup, Args, Parser, Subcommand};
 use super::times;
 use crate::config::parse_duration;
 
+mod bench;
 mod endpoint;
 
+pub(super) use bench::{Bench, BenchCommand, BenchLoad, BenchRun};
 pub(super) use endpoint::{EndpointCommand, EndpointImport, EndpointList};
 
 /// Ids that can be written are at most this (2^53 - 1), safe in every language.
@@ -76,6 +78,8 @@ pub enum Command {
     Apply(Apply),
     /// The daemon's state
     Status,
+    /// Measure how fast the daemon answers
+    Bench(Bench),
     /// The configuration file
     #[command(subcommand)]
     Config(ConfigCommand),

@@ -67,6 +67,8 @@ pub enum CliError {
     },
     /// Standard output took no more.
     Output(io::Error),
+    /// The bench came to no figures.
+    Unmeasured(String),
     /// A new code was made and could not be printed.
     CodeLost(io::Error),
 }
@@ -81,7 +83,7 @@ impl CliError {
             Self::Unreachable { .. } => Exit::Unreachable,
             Self::Client(error) => client_exit(error),
             Self::Unwritten { .. } => Exit::Refused,
-            Self::OtherReply | Self::Output(_) | Self::CodeLost(_) => Exit::Fault,
+            Self::OtherReply | Self::Output(_) | Self::Unmeasured(_) | Self::CodeLost(_) => Exit::Fault,
         }
     }
 }
@@ -135,6 +137,7 @@ impl fmt::Display for CliError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Input(message) => f.write_str(&escape(&without_codes(message))),
+            Self::Unmeasured(message) => f.write_str(&escape(message)),
             Self::Refused(refused) => write_refused(f, refused),
             Self::Unreachable { socket, cause } => write_unreachable(f, socket, cause),
             Self::Client(error) => f.write_str(&escape(&error.to_string())),

@@ -17,6 +17,7 @@ mod apply_file;
 mod apply_forms;
 mod args;
 mod ask;
+mod bench;
 mod change;
 mod error;
 mod file;
@@ -103,6 +104,7 @@ pub fn run(cli: Cli) -> Result<Task, CliError> {
         Command::Explain(args) => ask::explain(&context, args)?,
         Command::Apply(args) => apply(&context, &args)?,
         Command::Status => status(&context)?,
+        Command::Bench(args) => bench::run(&context, &args)?,
         Command::Config(ConfigCommand::Check { config }) => pages::config_check(&context, config.as_deref())?,
         Command::Completions { shell } => pages::completions(shell)?,
         Command::Man { directory } => pages::manual(&directory)?,

@@ -11,17 +11,18 @@ use crate::tags::{CompiledSet, Tag, TagIndex, TagSet};
 /// The writer's side of a [`Directory`]: keeps what is needed to make the next one.
 pub struct Compiler {
     directory: Directory,
-    /// Each distinct set once, with the records that use it counted.
-    interned: HashMap<Arc<TagSet>, Interned>,
+    /// Each distinct set once.
+    interned: HashMap<Arc<TagSet>, SetSlot>,
+    /// How many records use the set in each place.
+    users: Vec<u64>,
     free: Vec<SetSlot>,
     index: TagIndex,
     endpoints: BTreeMap<RecordKey, Endpoint>,
 }
 
-struct Interned {
-    slot: SetSlot,
-    users: u64,
-}
+/// Places of sets by their address, for the records of one change: most share theirs with others.
+#[derive(Default)]
+struct Places(HashMap<*const TagSet, SetSlot>);
 
 impl Compiler {
     /// A directory of nothing.
@@ -39,6 +40,7 @@ impl Compiler {
         Self {
             directory,
             interned: HashMap::new(),
+            users: Vec::new(),
             free: Vec::new(),
             index: TagIndex::default(),
             endpoints: BTreeMap::new(),
@@ -81,17 +83,19 @@ impl Compiler {
         let mut agents = Vec::new();
         let mut left_sets = Vec::new();
         let mut endpoints_changed = false;
+        let mut places = Places::default();
         for record in records {
             match record {
                 Record::Agent(agent) => {
                     let id = agent.id.get();
                     left_sets.extend(self.directory.agents.get(id).map(|old| old.permissions));
-                    agents.push((id, hot_agent(agent, self.use_set(&agent.permissions))));
+                    agents.push((id, hot_agent(agent, self.use_set(&agent.permissions, &mut places))));
                 }
                 Record::Credential(credential) => {
                     let (mode, id) = (credential.mode.index(), credential.id.get());
                     left_sets.extend(self.directory.credentials[mode].get(id).map(HotCredential::set));
-                    credentials[mode].push((id, HotCredential::new(credential, self.use_set(&credential.tags))));
+                    credentials[mode]
+                        .push((id, HotCredential::new(credential, self.use_set(&credential.tags, &mut places))));
                 }
                 Record::Endpoint(endpoint) => {
                     endpoints_changed = true;
@@ -140,11 +144,17 @@ impl Compiler {
         self.directory.routing = Arc::new(Routing { router, endpoints: endpoints_hot });
     }
 
-    /// Counts one more user of `set` and returns its place, compiling it when it is new.
-    fn use_set(&mut self, set: &Arc<TagSet>) -> SetSlot {
-        if let Some(interned) = self.interned.get_mut(set) {
-            interned.users += 1;
-            return interned.slot;
+    /// Counts one more user of `set` and returns its place.
+    fn use_set(&mut self, set: &Arc<TagSet>, places: &mut Places) -> SetSlot {
+        let slot = *places.0.entry(Arc::as_ptr(set)).or_insert_with(|| self.intern(set));
+        self.users[slot.0 as usize] += 1;
+        slot
+    }
+
+    /// The set's place; when it is new it is compiled.
+    fn intern(&mut self, set: &Arc<TagSet>) -> SetSlot {
+        if let Some(slot) = self.interned.get(set) {
+            return *slot;
         }
         let compiled = Arc::new(CompiledSet::compile(TagSet::clone(set), &self.index));
         let sets = Arc::make_mut(&mut self.directory.sets);
@@ -155,22 +165,23 @@ impl Compiler {
             }
             None => {
                 sets.push(compiled);
+                self.users.push(0);
                 SetSlot(u32::try_from(sets.len() - 1).expect("fewer than 2^32 distinct tag sets fit in memory"))
             }
         };
-        self.interned.insert(Arc::clone(set), Interned { slot, users: 1 });
+        self.interned.insert(Arc::clone(set), slot);
         slot
     }
 
     /// Counts one user less; the set when that was the last. Its place keeps the compiled set until it is used again.
     fn leave_set(&mut self, slot: SetSlot) -> Option<Arc<TagSet>> {
-        let set = self.directory.sets[slot.0 as usize].set();
-        let interned = self.interned.get_mut(set).expect("a set in use is interned");
-        interned.users -= 1;
-        if interned.users > 0 {
+        let users = &mut self.users[slot.0 as usize];
+        *users -= 1;
+        if *users > 0 {
             return None;
         }
-        let (set, _) = self.interned.remove_entry(set).expect("it was found above");
+        let set = self.directory.sets[slot.0 as usize].set();
+        let (set, _) = self.interned.remove_entry(set).expect("a set in use is interned");
         self.free.push(slot);
         Some(set)
     }

@@ -1,5 +1,7 @@
 //! What an operator gives of a record: the parsed form of a patch. A field that is `None` was not given.
 
+use std::sync::Arc;
+
 use super::record::{AgentName, Attributes, Label};
 use super::{AllowList, Code, Id, Mode, Modes, UnixSeconds};
 use crate::route::{Method, Template};
@@ -13,7 +15,7 @@ pub struct AgentEdit {
     /// A new agent needs one.
     pub name: Option<AgentName>,
     /// A new agent needs them.
-    pub permissions: Option<TagSet>,
+    pub permissions: Option<Arc<TagSet>>,
     /// Default true.
     pub enabled: Option<bool>,
     /// Default none; replaces them all.
@@ -53,7 +55,7 @@ pub struct CredentialEdit {
     /// A token's application.
     pub app_id: Option<Option<u64>>,
     /// Default [`TagSet::everything`].
-    pub tags: Option<TagSet>,
+    pub tags: Option<Arc<TagSet>>,
     /// Default true.
     pub enabled: Option<bool>,
     /// Default false.

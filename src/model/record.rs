@@ -342,6 +342,15 @@ pub enum RecordKey {
 }
 
 impl RecordKey {
+    /// Its id; endpoints have none.
+    #[must_use]
+    pub const fn id(&self) -> Option<Id> {
+        match self {
+            Self::Agent(id) | Self::Credential(_, id) => Some(*id),
+            Self::Endpoint(..) => None,
+        }
+    }
+
     /// The kind of record it names.
     #[must_use]
     pub const fn kind(&self) -> Kind {

@@ -19,7 +19,7 @@ use std::thread::JoinHandle;
 
 use tokio::sync::oneshot;
 
-pub use plan::{Apply, FieldChange, FieldValue, Order, Outcome, Refusal};
+pub use plan::{Apply, FieldChange, FieldValue, Import, Imported, Order, Outcome, Refusal};
 pub use reading::{Counts, Reading, View};
 
 pub use crate::decide::{
@@ -163,15 +163,18 @@ impl Registry {
     /// # Errors
     /// See [`Refusal`].
     pub async fn order(&self, order: Order) -> Result<Outcome, Refusal> {
+        self.send(order)?.outcome().await
+    }
+
+    /// Hands an order to the writer.
+    ///
+    /// # Errors
+    /// When the writer takes none any more.
+    pub fn send(&self, order: Order) -> Result<Sent, Refusal> {
         let (reply, outcome) = oneshot::channel();
-        let stopped = || {
-            Refusal::Unavailable(
-                "the daemon takes no changes any more: it is stopping, or must be restarted; see status".to_string(),
-            )
-        };
-        let jobs = self.jobs.as_ref().ok_or_else(stopped)?;
-        jobs.send(Job { order, reply }).map_err(|_| stopped())?;
-        outcome.await.map_err(|_| stopped())?
+        let jobs = self.jobs.as_ref().ok_or_else(no_changes)?;
+        jobs.send(Job { order, reply }).map_err(|_| no_changes())?;
+        Ok(Sent(outcome))
     }
 
     /// Reads one record, tombstones included. Blocks on the disk.
@@ -236,6 +239,24 @@ impl Registry {
             writable: self.is_writable(),
             alarms,
         }
+    }
+}
+
+fn no_changes() -> Refusal {
+    let why = "the daemon takes no changes any more: it is stopping, or must be restarted; see status";
+    Refusal::Unavailable(why.to_string())
+}
+
+/// An order that the writer has.
+pub struct Sent(oneshot::Receiver<Result<Outcome, Refusal>>);
+
+impl Sent {
+    /// Waits until it is carried out: durable and visible. To be awaited to its end once only.
+    ///
+    /// # Errors
+    /// See [`Refusal`].
+    pub async fn outcome(&mut self) -> Result<Outcome, Refusal> {
+        (&mut self.0).await.map_err(|_| no_changes())?
     }
 }
 

@@ -131,8 +131,8 @@ impl Writer {
         let mut results = Vec::with_capacity(orders.len());
         let mut anything = false;
         for order in orders {
-            let dry_run = matches!(&order, Order::Apply(apply) if apply.dry_run);
-            results.push(match plan::plan(&mut transaction, &self.compiler, order) {
+            let dry_run = order.is_dry_run();
+            results.push(match plan::plan(&transaction, &self.compiler, order) {
                 Ok(plan) if dry_run || plan.change.records.is_empty() => {
                     Ok(Written { outcome: plan.outcome, change: None })
                 }

@@ -3,31 +3,36 @@
 use std::sync::Arc;
 
 use keyward_proto::admin::{
-    AdminReply, AdminRequest, Apply as WireApply, Done, Explain, Explanation, Kind as WireKind, List, PAGE_RECORDS_MAX,
-    Page, Patch, Reach, RefusalKind, Refused, Report, Secret, Selector, StatusReport, UPLOAD_BYTES_MAX, Upload,
+    AdminReply, AdminRequest, Apply as WireApply, Done, Explain, Explanation, Import, Kind as WireKind, List,
+    PAGE_RECORDS_MAX, Page, Patch, Reach, RefusalKind, Refused, Report, Secret, Selector, StatusReport,
+    UPLOAD_BYTES_MAX, Upload,
 };
-use keyward_proto::frame::{ADMIN_ERROR, ADMIN_FRAME_BYTES_MAX};
+use keyward_proto::frame::{ADMIN_ERROR, ADMIN_FRAME_BYTES_MAX, Frame, FrameError};
 use tokio::net::UnixStream;
+use tokio::task::block_in_place;
 use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
 
 use super::connection::{Connection, Filled};
 use super::{Serving, convert};
 use crate::model::{Code, LastUses, Record};
-use crate::registry::{Apply, Asker, Listed, Order, Outcome, Refusal, Registry, StoreFault, Unreached};
+use crate::registry::{Apply, Asker, Listed, Order, Outcome, Refusal, Registry, Sent, StoreFault, Unreached};
+
+/// A frame of so many bytes is decoded in about a tenth of a millisecond.
+const BYTES_AT_ONCE: usize = 32 * 1024;
 
 /// Serves one connection until it is over.
 pub(super) async fn serve(stream: UnixStream, serving: Arc<Serving>, stop: CancellationToken) {
     let mut connection = Connection::new(stream, (ADMIN_FRAME_BYTES_MAX, ADMIN_ERROR), serving.deadlines, stop);
-    let mut desk = Desk { serving, upload: None };
+    let mut desk = Desk { serving, upload: None, importing: None };
     loop {
-        let filled = connection.fill().await;
+        let filled = desk.fill(&mut connection).await;
         if matches!(filled, Filled::Over) {
             return;
         }
         loop {
             let (request_id, request, used) = match connection.next_frame() {
-                Ok(Some((frame, used))) => (frame.header.request_id, AdminRequest::decode(&frame), used),
+                Ok(Some((frame, used))) => (frame.header.request_id, decode(&frame), used),
                 Ok(None) => break,
                 Err(()) => {
                     let _ = connection.flush().await;
@@ -35,6 +40,9 @@ pub(super) async fn serve(stream: UnixStream, serving: Arc<Serving>, stop: Cance
                 }
             };
             connection.consume(used);
+            if !matches!(request, Ok(AdminRequest::Import(_))) {
+                desk.settle(connection.output()).await;
+            }
             match request {
                 Ok(request) => desk.answer(request, request_id, used, connection.output()).await,
                 Err(error) => connection.refuse(request_id, &error),
@@ -45,9 +53,35 @@ pub(super) async fn serve(stream: UnixStream, serving: Arc<Serving>, stop: Cance
             connection.restart_deadlines();
         }
         if matches!(filled, Filled::Last) {
+            desk.settle(connection.output()).await;
             connection.say_stopping().await;
             return;
         }
+    }
+}
+
+fn decode(frame: &Frame<'_>) -> Result<AdminRequest, FrameError> {
+    at_length(frame.body.len(), || AdminRequest::decode(frame))
+}
+
+/// Does what takes its time with so many bytes. With many, questions are answered by another thread meanwhile.
+fn at_length<T>(bytes: usize, work: impl FnOnce() -> T) -> T {
+    if bytes > BYTES_AT_ONCE { block_in_place(work) } else { work() }
+}
+
+/// A part of an import that is with the writer.
+struct Importing {
+    request_id: u32,
+    sent: Sent,
+}
+
+impl Importing {
+    async fn answer(&mut self, out: &mut Vec<u8>) {
+        let reply = match self.sent.outcome().await {
+            Ok(outcome) => AdminReply::Imported(convert::imported(outcome.imported)),
+            Err(refusal) => AdminReply::Refused(refused(refusal, &[])),
+        };
+        reply.put(out, self.request_id);
     }
 }
 
@@ -62,6 +96,7 @@ struct Uploaded {
 struct Desk {
     serving: Arc<Serving>,
     upload: Option<Uploaded>,
+    importing: Option<Importing>,
 }
 
 impl Desk {
@@ -76,6 +111,10 @@ impl Desk {
             AdminRequest::Reach(reach) => self.reach(&reach),
             AdminRequest::Status => Ok(AdminReply::Status(self.status())),
             AdminRequest::Upload(upload) => self.upload(upload, frame_bytes),
+            AdminRequest::Import(import) => match self.import(import, request_id, frame_bytes, out).await {
+                Ok(()) => return,
+                Err(refused) => Err(refused),
+            },
             AdminRequest::Apply(apply) => match self.apply(apply).await {
                 Ok(report) => return put_report(report, request_id, out),
                 Err(refused) => Err(refused),
@@ -84,8 +123,49 @@ impl Desk {
         reply.unwrap_or_else(AdminReply::Refused).put(out, request_id);
     }
 
+    /// Waits for bytes, and meanwhile answers the part that is being committed.
+    async fn fill(&mut self, connection: &mut Connection) -> Filled {
+        if let Some(importing) = &mut self.importing {
+            let mut reply = Vec::new();
+            tokio::select! {
+                () = importing.answer(&mut reply) => {}
+                filled = connection.fill() => return filled,
+            }
+            self.importing = None;
+            connection.output().append(&mut reply);
+            if connection.flush().await.is_err() {
+                return Filled::Over;
+            }
+            connection.restart_deadlines();
+        }
+        connection.fill().await
+    }
+
+    /// Waits for the part that is being committed and answers it.
+    async fn settle(&mut self, out: &mut Vec<u8>) {
+        if let Some(mut importing) = self.importing.take() {
+            importing.answer(out).await;
+        }
+    }
+
+    /// Hands a part to the writer, without waiting for what becomes of it: so the next one is read and taken apart while
+    /// this one is committed.
+    async fn import(
+        &mut self,
+        import: Import,
+        request_id: u32,
+        frame_bytes: usize,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Refused> {
+        let order = Order::Import(at_length(frame_bytes, || convert::import(import)));
+        self.settle(out).await;
+        let sent = self.serving.registry.send(order).map_err(|refusal| refused(refusal, &[]))?;
+        self.importing = Some(Importing { request_id, sent });
+        Ok(())
+    }
+
     async fn change(&self, patch: Patch, order: fn(crate::model::Edit) -> Order) -> Result<AdminReply, Refused> {
-        let edit = convert::edit(patch).map_err(invalid)?;
+        let edit = convert::edit(patch, &mut convert::Sets::default()).map_err(invalid)?;
         let outcome = self.serving.registry.order(order(edit)).await.map_err(|refusal| refused(refusal, &[]))?;
         self.done(outcome).await
     }
@@ -192,8 +272,9 @@ impl Desk {
             }
         };
         let places = places(&patches);
+        let mut sets = convert::Sets::default();
         let edits = patches.into_iter().enumerate().map(|(index, patch)| {
-            convert::edit(patch).map_err(|message| Refused {
+            convert::edit(patch, &mut sets).map_err(|message| Refused {
                 kind: RefusalKind::Invalid,
                 place: places.get(index).copied(),
                 message,

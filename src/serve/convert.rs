@@ -1,5 +1,8 @@
 //! Between wire and model: the one place where the two meet.
 
+use std::collections::HashMap;
+use std::sync::Arc;
+
 use keyward_proto::admin as wire;
 use keyward_proto::query::{
     Asker as WireAsker, CodeSlot as WireSlot, Identity as OwnedIdentity, IdentityRef, Mode as WireMode, Pairs,
@@ -12,7 +15,7 @@ use crate::model::{
     Identity, Kind, LastUse, LastUses, Method, Mode, Modes, Reason, Record, RecordName, Route, Template, TextList,
     UnixSeconds, Verdict,
 };
-use crate::registry::{Asker, FieldChange, FieldValue, Listed, Reachable, Step, StepResult};
+use crate::registry::{Asker, FieldChange, FieldValue, Import, Imported, Listed, Reachable, Step, StepResult};
 use crate::tags::{TAGS_MAX, Tag, TagSet};
 
 // ---- questions and verdicts ----
@@ -179,21 +182,58 @@ pub(super) fn selector(name: &RecordName) -> wire::Selector {
 
 // ---- patches ----
 
+/// The tag sets of one request's patches: each distinct text is parsed once, and its records share the set.
+#[derive(Default)]
+pub(super) struct Sets(HashMap<wire::SetText, Arc<TagSet>>);
+
+impl Sets {
+    fn parse(&mut self, field: &str, text: wire::SetText) -> Result<Arc<TagSet>, String> {
+        if let Some(set) = self.0.get(&text) {
+            return Ok(Arc::clone(set));
+        }
+        let set = match &text {
+            wire::SetText::Text(text) => TagSet::parse(text),
+            wire::SetText::Items(items) => TagSet::from_items(items.iter().map(String::as_str)),
+        };
+        let set = Arc::new(set.map_err(|e| format!("{field}: {e}"))?);
+        self.0.insert(text, Arc::clone(&set));
+        Ok(set)
+    }
+}
+
 /// # Errors
 /// A sentence that names the field and says what is wrong with it.
-pub(super) fn edit(patch: wire::Patch) -> Result<Edit, String> {
+pub(super) fn edit(patch: wire::Patch, sets: &mut Sets) -> Result<Edit, String> {
     Ok(match patch {
-        wire::Patch::Agent(patch) => Edit::Agent(agent_edit(patch)?),
+        wire::Patch::Agent(patch) => Edit::Agent(agent_edit(patch, sets)?),
         wire::Patch::Endpoint(patch) => Edit::Endpoint(endpoint_edit(&patch)?),
-        wire::Patch::Credential(patch) => Edit::Credential(credential_edit(patch)?),
+        wire::Patch::Credential(patch) => Edit::Credential(credential_edit(patch, sets)?),
     })
 }
 
-fn agent_edit(patch: wire::AgentPatch) -> Result<AgentEdit, String> {
+pub(super) fn import(import: wire::Import) -> Import {
+    let mut sets = Sets::default();
+    let edits = import.patches.into_iter().map(|patch| edit(patch, &mut sets)).collect();
+    Import { edits, dry_run: import.dry_run }
+}
+
+pub(super) fn imported(imported: Imported) -> wire::Imported {
+    let Imported { added, changed, unchanged, refused, refusals } = imported;
+    let refusal = |(index, message)| wire::RefusedPatch { index: index as u64, message };
+    wire::Imported {
+        added,
+        changed,
+        unchanged,
+        refused,
+        refusals: refusals.into_iter().take(wire::PAGE_RECORDS_MAX).map(refusal).collect(),
+    }
+}
+
+fn agent_edit(patch: wire::AgentPatch, sets: &mut Sets) -> Result<AgentEdit, String> {
     Ok(AgentEdit {
         id: patch.id.map(parse_id).transpose()?,
         name: patch.name.map(|name| AgentName::parse(&name)).transpose().map_err(|e| format!("name: {e}"))?,
-        permissions: patch.permissions.as_ref().map(|set| parse_set("permissions", set)).transpose()?,
+        permissions: patch.permissions.map(|set| sets.parse("permissions", set)).transpose()?,
         enabled: patch.enabled,
         attributes: patch.attributes.map(Attributes::parse).transpose().map_err(|e| format!("attributes: {e}"))?,
     })
@@ -210,7 +250,7 @@ fn endpoint_edit(patch: &wire::EndpointPatch) -> Result<EndpointEdit, String> {
     })
 }
 
-fn credential_edit(patch: wire::CredentialPatch) -> Result<CredentialEdit, String> {
+fn credential_edit(patch: wire::CredentialPatch, sets: &mut Sets) -> Result<CredentialEdit, String> {
     let mode = mode(patch.mode);
     let code = patch.code.as_ref().map(|code| Code::parse(mode, code.expose()));
     let allow_ip = |blocks: Vec<String>| AllowList::parse(blocks.iter().map(String::as_str));
@@ -227,7 +267,7 @@ fn credential_edit(patch: wire::CredentialPatch) -> Result<CredentialEdit, Strin
             .transpose()
             .map_err(|e| format!("default_agent: {e}"))?,
         app_id: patch.app_id,
-        tags: patch.tags.as_ref().map(|set| parse_set("tags", set)).transpose()?,
+        tags: patch.tags.map(|set| sets.parse("tags", set)).transpose()?,
         enabled: patch.enabled,
         revoked: patch.revoked,
         not_before: parse_time("not_before", patch.not_before)?,
@@ -260,14 +300,6 @@ fn parse_method(method: &str) -> Result<Method, String> {
 
 fn parse_template(path: &str) -> Result<Template, String> {
     Template::parse(path).map_err(|e| format!("path: {e}"))
-}
-
-fn parse_set(field: &str, set: &wire::SetText) -> Result<TagSet, String> {
-    match set {
-        wire::SetText::Text(text) => TagSet::parse(text),
-        wire::SetText::Items(items) => TagSet::from_items(items.iter().map(String::as_str)),
-    }
-    .map_err(|e| format!("{field}: {e}"))
 }
 
 fn parse_tags(tags: &[String]) -> Result<Vec<Tag>, String> {

@@ -13,6 +13,7 @@
 
 mod open;
 mod row;
+mod transaction;
 
 use std::collections::HashSet;
 use std::fmt;
@@ -21,11 +22,12 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 pub use open::{Loaded, OpenError, TableDamage};
-use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
-use row::{BadRow, HeadRow, RowKeys, Tally, UseRow, set_key};
+use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
+use row::{BadRow, HeadRow, RowKey, RowKeys, Tally, UseRow};
+pub use transaction::{Reader, Transaction};
 
 use crate::model::{
-    Change, CodeMark, Id, Kind, LastUse, LastUses, Mode, Record, RecordKey, Revision, UnixSeconds, client_address,
+    CodeMark, Id, Kind, LastUse, LastUses, Mode, Record, RecordKey, Revision, UnixSeconds, client_address,
 };
 use crate::tags::TagSet;
 
@@ -210,10 +212,11 @@ impl Head {
         self.tallies[Table::of_kind(kind) as usize].rows
     }
 
-    fn highest_id(&mut self, kind: Kind) -> Option<&mut u64> {
+    /// Place of the highest id ever used; endpoints have none.
+    const fn id_place(kind: Kind) -> Option<usize> {
         match kind {
-            Kind::Agent => Some(&mut self.row.highest_ids[0]),
-            Kind::Credential(mode) => Some(&mut self.row.highest_ids[1 + mode.index()]),
+            Kind::Agent => Some(0),
+            Kind::Credential(mode) => Some(1 + mode.index()),
             Kind::Endpoint => None,
         }
     }
@@ -273,14 +276,14 @@ impl Store {
     /// [`StoreFault::Storage`], [`StoreFault::BadRow`].
     pub fn read(&self, key: &RecordKey) -> Result<Option<Listed>, StoreFault> {
         let reading = self.begin_read()?;
-        let (table, bytes) = row::row_key(key);
+        let (table, bytes) = (Table::of_kind(key.kind()), RowKey::of(key));
         let rows = reading.open_table(table.definition())?;
         let Some(row) = rows.get(bytes.as_slice())? else {
             return Ok(None);
         };
         let sets = reading.open_table(Table::TagSets.definition())?;
         let uses = reading.open_table(Table::Uses.definition())?;
-        let (record, _) = self.decode(table, &bytes, row.value(), &sets)?;
+        let (record, _) = self.decode(table, bytes.as_slice(), row.value(), &sets)?;
         self.listed(record, &uses).map(Some)
     }
 
@@ -339,17 +342,23 @@ impl Store {
         table: Table,
         key: &[u8],
         row: &[u8],
-        sets: &(impl ReadableTable<&'static [u8], &'static [u8]> + Sync),
+        sets: &impl ReadableTable<&'static [u8], &'static [u8]>,
     ) -> Result<Stored, StoreFault> {
-        let set_of = |set_key: &row::SetKey| {
-            let row = sets.get(set_key.as_slice()).ok()??;
-            row::read_set(&self.keys, set_key, row.value()).ok()
-        };
-        row::read_record(&self.keys, table, key, row, &set_of).map_err(|BadRow| bad_row(table, key))
+        let mut set_of = |set_key: &row::SetKey| self.read_set(sets, set_key);
+        row::read_record(&self.keys, table, key, row, &mut set_of).map_err(|BadRow| bad_row(table, key))
+    }
+
+    fn read_set(
+        &self,
+        sets: &impl ReadableTable<&'static [u8], &'static [u8]>,
+        key: &row::SetKey,
+    ) -> Option<Arc<TagSet>> {
+        let row = sets.get(key.as_slice()).ok()??;
+        row::read_set(&self.keys, key, row.value()).ok()
     }
 
     fn open_uses(&self, key: &[u8], row: &[u8]) -> Result<LastUses, StoreFault> {
-        let row: UseRow = self.keys.open_row(Table::Uses, key, row).map_err(|BadRow| bad_row(Table::Uses, key))?;
+        let row: UseRow<'_> = self.keys.open_row(Table::Uses, key, row).map_err(|BadRow| bad_row(Table::Uses, key))?;
         let mut uses = LastUses::default();
         for (code, at, address) in row {
             let address = address.and_then(|text| client_address(text.as_bytes()));
@@ -377,170 +386,4 @@ impl Drop for Store {
     fn drop(&mut self) {
         self.close();
     }
-}
-
-/// The one write transaction: reads see what it has put.
-pub struct Transaction<'s> {
-    store: &'s Store,
-    transaction: WriteTransaction,
-    head: Head,
-}
-
-impl Transaction<'_> {
-    /// Reads one record.
-    ///
-    /// # Errors
-    /// [`StoreFault::Storage`], [`StoreFault::BadRow`], [`StoreFault::BrokenTable`].
-    pub fn get(&self, key: &RecordKey) -> Result<Option<Stored>, StoreFault> {
-        let (table, bytes) = row::row_key(key);
-        self.expect_sound(table)?;
-        let rows = self.transaction.open_table(table.definition())?;
-        let Some(row) = rows.get(bytes.as_slice())? else {
-            return Ok(None);
-        };
-        let sets = self.transaction.open_table(Table::TagSets.definition())?;
-        self.store.decode(table, &bytes, row.value(), &sets).map(Some)
-    }
-
-    /// The highest id of its kind that was ever used; 0 for endpoints, which have none.
-    #[must_use]
-    pub fn highest_id(&mut self, kind: Kind) -> u64 {
-        self.head.highest_id(kind).map_or(0, |id| *id)
-    }
-
-    /// Writes a change as the next revision.
-    ///
-    /// # Errors
-    /// [`StoreFault::Conflict`] before anything is written; [`StoreFault::Storage`] and [`StoreFault::BrokenTable`],
-    /// after which the transaction must not be committed.
-    pub fn put(&mut self, change: &Change) -> Result<Revision, StoreFault> {
-        for (key, expected) in &change.expected {
-            let found = self.get(key)?.map_or(Revision(0), |(_, revision)| revision);
-            if found != *expected {
-                return Err(StoreFault::Conflict(key.clone()));
-            }
-        }
-        let revision = Revision(self.head.row.revision + 1);
-        self.head.row.revision = revision.0;
-        self.put_sets(&change.records)?;
-        for table in Table::RECORDS {
-            self.put_records(table, &change.records, revision)?;
-        }
-        Ok(revision)
-    }
-
-    /// Sets that no record uses any more; those that were taken up again since are put back by [`Transaction::put`],
-    /// which must come later.
-    ///
-    /// # Errors
-    /// [`StoreFault::Storage`].
-    pub fn drop_sets(&mut self, sets: &[Arc<TagSet>]) -> Result<(), StoreFault> {
-        let mut rows = self.transaction.open_table(Table::TagSets.definition())?;
-        for set in sets {
-            if let Some(old) = rows.remove(set_key(set).as_slice())? {
-                let element = self.store.keys.element(Table::TagSets, old.value());
-                self.head.tallies[Table::TagSets as usize].remove(element);
-            }
-        }
-        Ok(())
-    }
-
-    fn put_sets(&mut self, records: &[Record]) -> Result<(), StoreFault> {
-        let mut rows = self.transaction.open_table(Table::TagSets.definition())?;
-        let mut seen = HashSet::new();
-        for set in records.iter().filter_map(row::set_of_record) {
-            if !seen.insert(Arc::as_ptr(set)) {
-                continue;
-            }
-            let (key, row) = row::set_row(&self.store.keys, set);
-            let found = rows.get(key.as_slice())?.map(|found| found.value() == row);
-            match found {
-                Some(true) => {}
-                // A damaged row. What stands for it in the tally is what it was: this very row.
-                Some(false) => drop(rows.insert(key.as_slice(), row.as_slice())?),
-                None => {
-                    rows.insert(key.as_slice(), row.as_slice())?;
-                    let element = self.store.keys.element(Table::TagSets, &row);
-                    self.head.tallies[Table::TagSets as usize].add(element);
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn put_records(&mut self, table: Table, records: &[Record], revision: Revision) -> Result<(), StoreFault> {
-        let mut of_table = records.iter().filter(|record| Table::of_kind(record.kind()) == table).peekable();
-        if of_table.peek().is_none() {
-            return Ok(());
-        }
-        self.expect_sound(table)?;
-        let mut rows = self.transaction.open_table(table.definition())?;
-        for record in of_table {
-            let (_, key, row) = row::record_row(&self.store.keys, record, revision);
-            put_row(&mut rows, &self.store.keys, (table, &mut self.head.tallies[table as usize]), &key, &row)?;
-            if let (Some(id), Some(highest)) = (record.id(), self.head.highest_id(record.kind())) {
-                *highest = (*highest).max(id.get());
-            }
-        }
-        Ok(())
-    }
-
-    /// Merges last uses into the stored ones. In a broken table nothing is stored: no verdict rests on it.
-    ///
-    /// # Errors
-    /// [`StoreFault::Storage`].
-    pub fn put_uses(&mut self, uses: impl IntoIterator<Item = (Mode, Id, LastUses)>) -> Result<(), StoreFault> {
-        if self.head.broken.contains(&Table::Uses) {
-            return Ok(());
-        }
-        let mut rows = self.transaction.open_table(Table::Uses.definition())?;
-        for (mode, id, newer) in uses {
-            let key = use_key(mode, id);
-            let older = match rows.get(key.as_slice())?.map(|row| self.store.open_uses(&key, row.value())) {
-                Some(Ok(older)) => older,
-                None => LastUses::default(),
-                // What stands for a damaged row in the tally is not known: it stays, and the alarm with it.
-                Some(Err(_)) => continue,
-            };
-            let merged = newer.merged(older);
-            let merged: UseRow = merged
-                .iter()
-                .map(|used| (used.code.to_bytes(), used.at.0, used.address.map(|address| address.to_string())))
-                .collect();
-            let row = self.store.keys.seal_row(Table::Uses, &key, &merged);
-            let tally = &mut self.head.tallies[Table::Uses as usize];
-            put_row(&mut rows, &self.store.keys, (Table::Uses, tally), &key, &row)?;
-        }
-        Ok(())
-    }
-
-    /// Makes all of it durable. Returns the head that the next transaction starts from.
-    ///
-    /// # Errors
-    /// [`StoreFault::Storage`]: whether the changes will be there after the next opening is then not known.
-    pub fn commit(mut self, now: UnixSeconds) -> Result<Head, StoreFault> {
-        self.head.row.committed_at = self.head.row.committed_at.max(now.0);
-        open::put_head(&self.transaction, &self.store.keys, &mut self.head)?;
-        self.transaction.commit()?;
-        Ok(self.head)
-    }
-
-    fn expect_sound(&self, table: Table) -> Result<(), StoreFault> {
-        if self.head.broken.contains(&table) { Err(StoreFault::BrokenTable(table)) } else { Ok(()) }
-    }
-}
-
-/// Inserts a row and moves its table's tally.
-fn put_row(
-    rows: &mut redb::Table<'_, &'static [u8], &'static [u8]>,
-    keys: &RowKeys,
-    (table, tally): (Table, &mut Tally),
-    key: &[u8],
-    row: &[u8],
-) -> Result<(), StoreFault> {
-    if let Some(old) = rows.insert(key, row)? {
-        tally.remove(keys.element(table, old.value()));
-    }
-    tally.add(keys.element(table, row));
-    Ok(())
 }

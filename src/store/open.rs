@@ -308,10 +308,10 @@ impl Reading<'_> {
         take: &mut dyn FnMut(Vec<Record>),
     ) -> Result<Tally, StoreFault> {
         let keys = &self.store.keys;
-        let set_of = |key: &SetKey| sets.get(key).cloned();
+        let mut set_of = |key: &SetKey| sets.get(key).cloned();
         let mut stretch = Vec::new();
         let tally = self.check(table, &mut |key, row| {
-            let (record, _) = read_record(keys, table, key, row, &set_of)?;
+            let (record, _) = read_record(keys, table, key, row, &mut set_of)?;
             used.extend(set_of_record(&record).map(Arc::as_ptr));
             stretch.push(record);
             if stretch.len() == RECORDS_PER_STRETCH {

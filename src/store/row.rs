@@ -9,10 +9,12 @@
 //! The database does not verify what it reads, so every row proves itself. That a row is missing or put back is seen by
 //! the [`Tally`] of its table. bincode is named in this module only (RUSTSEC-2025-0141).
 
+use std::borrow::Cow;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use bincode::config::{BigEndian, Configuration, Fixint, Limit};
-use bincode::{Decode, Encode};
+use bincode::{BorrowDecode, Decode, Encode};
 use zeroize::Zeroizing;
 
 use super::Table;
@@ -29,6 +31,9 @@ const MAC_BYTES: usize = 16;
 const HEADER_BYTES: usize = 1 + MAC_BYTES;
 /// A set of 256 patterns of 130 bytes, or an agent with 32 attributes, fits with room to grow.
 const BODY_BYTES_MAX: usize = 256 * 1024;
+
+/// What a credential's key and row take, with a label: room for growing is seldom needed.
+const ROW_BYTES_USUAL: usize = 192;
 
 type Mac = [u8; MAC_BYTES];
 /// Names a tag set in rows: the first bytes of the hash of its text.
@@ -68,22 +73,34 @@ impl RowKeys {
 
     /// The row for `body` under `key`.
     pub(super) fn seal_row<B: Encode>(&self, table: Table, key: &[u8], body: &B) -> Vec<u8> {
-        let mut row = vec![0; HEADER_BYTES];
-        let body = bincode::encode_to_vec(body, CONFIG).expect("every row type is encodable and within its bounds");
-        row[0] = ROW_VERSION;
-        row[1..HEADER_BYTES].copy_from_slice(&self.mac_of(table, key, &body));
-        row.extend_from_slice(&body);
+        let mut row = Vec::new();
+        self.seal_onto(&mut row, table, key, body);
         row
     }
 
+    /// Appends the row for `body` under `key` to `out`, and returns its element.
+    fn seal_onto<B: Encode>(&self, out: &mut Vec<u8>, table: Table, key: &[u8], body: &B) -> Element {
+        let start = out.len();
+        out.resize(start + HEADER_BYTES, 0);
+        bincode::encode_into_std_write(body, out, CONFIG).expect("every row type is encodable and within its bounds");
+        let (header, body) = out[start..].split_at_mut(HEADER_BYTES);
+        let mac = self.mac_of(table, key, body);
+        header[0] = ROW_VERSION;
+        header[1..].copy_from_slice(&mac);
+        self.element_of(table, &mac)
+    }
+
     /// The body of a row that proves itself.
-    pub(super) fn open_row<B: Decode<()>>(&self, table: Table, key: &[u8], row: &[u8]) -> Result<B, BadRow> {
+    pub(super) fn open_row<'r, B>(&self, table: Table, key: &[u8], row: &'r [u8]) -> Result<B, BadRow>
+    where
+        B: BorrowDecode<'r, ()>,
+    {
         let (version, mac, body) = parts(row).ok_or(BadRow)?;
         let expected = self.mac_of(table, key, body);
         if version != ROW_VERSION || !same_mac(&expected, mac) {
             return Err(BadRow);
         }
-        let (value, read) = bincode::decode_from_slice(body, CONFIG).map_err(|_| BadRow)?;
+        let (value, read) = bincode::borrow_decode_from_slice(body, CONFIG).map_err(|_| BadRow)?;
         if read == body.len() { Ok(value) } else { Err(BadRow) }
     }
 
@@ -182,29 +199,29 @@ pub(super) struct HeadRow {
     pub(super) seals: [[u8; 32]; Table::TALLIED.len()],
 }
 
-#[derive(Encode, Decode)]
-struct AgentRow {
+#[derive(Encode, BorrowDecode)]
+struct AgentRow<'r> {
     revision: u64,
-    name: String,
+    name: &'r str,
     permissions: SetKey,
     enabled: bool,
     removed: bool,
-    attributes: Vec<(String, String)>,
+    attributes: Vec<(&'r str, &'r str)>,
 }
 
-#[derive(Encode, Decode)]
-struct EndpointRow {
+#[derive(Encode, BorrowDecode)]
+struct EndpointRow<'r> {
     revision: u64,
-    template: String,
-    tags: Vec<String>,
+    template: &'r str,
+    tags: Vec<&'r str>,
     modes: u8,
     removed: bool,
 }
 
-#[derive(Encode, Decode)]
-struct CredentialRow {
+#[derive(Encode, BorrowDecode)]
+struct CredentialRow<'r> {
     revision: u64,
-    label: String,
+    label: &'r str,
     superuser: bool,
     agent: Option<u64>,
     tags: SetKey,
@@ -214,15 +231,34 @@ struct CredentialRow {
     revoked: bool,
     not_before: Option<u64>,
     expires_at: Option<u64>,
-    allow_ip: Option<Vec<String>>,
+    allow_ip: Option<Vec<Cow<'r, str>>>,
     app_id: Option<u64>,
 }
 
 /// Last uses as stored: what tells the code, unix seconds, the address as text.
-pub(super) type UseRow = Vec<([u8; 8], u64, Option<String>)>;
+pub(super) type UseRow<'r> = Vec<([u8; 8], u64, Option<Cow<'r, str>>)>;
 
 /// Finds the set that a row names.
-pub(super) type SetOf<'a> = dyn Fn(&SetKey) -> Option<Arc<TagSet>> + Sync + 'a;
+pub(super) type SetOf<'a> = dyn FnMut(&SetKey) -> Option<Arc<TagSet>> + 'a;
+
+/// What names the sets of the records of one change, by address: many records share one.
+#[derive(Default)]
+pub(super) struct SetKeys(HashMap<usize, SetKey>);
+
+impl SetKeys {
+    pub(super) fn knows(&self, set: &Arc<TagSet>) -> bool {
+        self.0.contains_key(&Arc::as_ptr(set).addr())
+    }
+
+    /// The set must live as long as this is asked for it.
+    pub(super) fn note(&mut self, set: &Arc<TagSet>, key: SetKey) {
+        self.0.insert(Arc::as_ptr(set).addr(), key);
+    }
+
+    fn of(&self, set: &Arc<TagSet>) -> SetKey {
+        self.0.get(&Arc::as_ptr(set).addr()).copied().unwrap_or_else(|| set_key(set))
+    }
+}
 
 pub(super) fn set_key(set: &TagSet) -> SetKey {
     truncated(&blake3::hash(set.to_string().as_bytes()))
@@ -249,67 +285,116 @@ pub(super) fn set_of_record(record: &Record) -> Option<&Arc<TagSet>> {
     }
 }
 
-/// Table and key of a record's row.
-pub(super) fn row_key(key: &RecordKey) -> (Table, Vec<u8>) {
-    match key {
-        RecordKey::Agent(id) => (Table::Agents, id.get().to_be_bytes().to_vec()),
-        RecordKey::Credential(mode, id) => (Table::of_mode(*mode), id.get().to_be_bytes().to_vec()),
-        RecordKey::Endpoint(method, shape) => {
-            (Table::Endpoints, [method.as_str().as_bytes(), b" ", shape.as_bytes()].concat())
+/// The key of a record's row.
+pub(super) enum RowKey {
+    Id([u8; 8]),
+    Line(Vec<u8>),
+}
+
+impl RowKey {
+    pub(super) fn of(key: &RecordKey) -> Self {
+        match key {
+            RecordKey::Agent(id) | RecordKey::Credential(_, id) => Self::Id(id.get().to_be_bytes()),
+            RecordKey::Endpoint(method, shape) => {
+                Self::Line([method.as_str().as_bytes(), b" ", shape.as_bytes()].concat())
+            }
+        }
+    }
+
+    pub(super) fn as_slice(&self) -> &[u8] {
+        match self {
+            Self::Id(bytes) => bytes,
+            Self::Line(bytes) => bytes,
         }
     }
 }
 
-/// The row of a record, and the set it names.
-pub(super) fn record_row(keys: &RowKeys, record: &Record, revision: Revision) -> (Table, Vec<u8>, Vec<u8>) {
-    let (table, key) = row_key(&record.key());
-    let row = match record {
-        Record::Agent(agent) => keys.seal_row(table, &key, &agent_row(agent, revision)),
-        Record::Endpoint(endpoint) => keys.seal_row(table, &key, &endpoint_row(endpoint, revision)),
-        Record::Credential(credential) => keys.seal_row(table, &key, &credential_row(credential, revision)),
-    };
-    (table, key, row)
+/// Rows ready to be inserted, in one buffer.
+pub(super) struct SealedRows {
+    bytes: Vec<u8>,
+    rows: Vec<Sealed>,
 }
 
-fn agent_row(agent: &Agent, revision: Revision) -> AgentRow {
-    AgentRow {
-        revision: revision.0,
-        name: agent.name.as_str().to_string(),
-        permissions: set_key(&agent.permissions),
-        enabled: agent.enabled,
-        removed: agent.removed,
-        attributes: agent.attributes.pairs().iter().map(|(n, v)| (n.to_string(), v.to_string())).collect(),
+struct Sealed {
+    /// Where the key ends and the row begins.
+    key_end: usize,
+    end: usize,
+    element: Element,
+}
+
+impl SealedRows {
+    pub(super) fn seal(keys: &RowKeys, records: &[Record], sets: &SetKeys, revision: Revision) -> Self {
+        let mut sealed = Self {
+            bytes: Vec::with_capacity(records.len() * ROW_BYTES_USUAL),
+            rows: Vec::with_capacity(records.len()),
+        };
+        for record in records {
+            let (table, key) = (Table::of_kind(record.kind()), RowKey::of(&record.key()));
+            let (key, out) = (key.as_slice(), &mut sealed.bytes);
+            out.extend_from_slice(key);
+            let key_end = out.len();
+            let element = match record {
+                Record::Agent(agent) => keys.seal_onto(out, table, key, &agent_row(agent, sets, revision)),
+                Record::Endpoint(endpoint) => keys.seal_onto(out, table, key, &endpoint_row(endpoint, revision)),
+                Record::Credential(credential) => {
+                    keys.seal_onto(out, table, key, &credential_row(credential, sets, revision))
+                }
+            };
+            sealed.rows.push(Sealed { key_end, end: out.len(), element });
+        }
+        sealed
+    }
+
+    /// Key, row and the row's element.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8], Element)> {
+        let mut start = 0;
+        self.rows.iter().map(move |row| {
+            let (key, bytes) = self.bytes[start..row.end].split_at(row.key_end - start);
+            start = row.end;
+            (key, bytes, row.element)
+        })
     }
 }
 
-fn endpoint_row(endpoint: &Endpoint, revision: Revision) -> EndpointRow {
+fn agent_row<'r>(agent: &'r Agent, sets: &SetKeys, revision: Revision) -> AgentRow<'r> {
+    AgentRow {
+        revision: revision.0,
+        name: agent.name.as_str(),
+        permissions: sets.of(&agent.permissions),
+        enabled: agent.enabled,
+        removed: agent.removed,
+        attributes: agent.attributes.pairs().iter().map(|(name, value)| (&**name, &**value)).collect(),
+    }
+}
+
+fn endpoint_row(endpoint: &Endpoint, revision: Revision) -> EndpointRow<'_> {
     EndpointRow {
         revision: revision.0,
-        template: endpoint.template.as_str().to_string(),
-        tags: endpoint.tags.iter().map(|tag| tag.as_str().to_string()).collect(),
+        template: endpoint.template.as_str(),
+        tags: endpoint.tags.iter().map(Tag::as_str).collect(),
         modes: endpoint.modes.bits(),
         removed: endpoint.removed,
     }
 }
 
-fn credential_row(credential: &Credential, revision: Revision) -> CredentialRow {
+fn credential_row<'r>(credential: &'r Credential, sets: &SetKeys, revision: Revision) -> CredentialRow<'r> {
     let (superuser, agent) = match credential.binding {
         Binding::Agent(id) => (false, Some(id)),
         Binding::Superuser { default } => (true, default),
     };
     CredentialRow {
         revision: revision.0,
-        label: credential.label.as_str().to_string(),
+        label: credential.label.as_str(),
         superuser,
         agent: agent.map(Id::get),
-        tags: set_key(&credential.tags),
+        tags: sets.of(&credential.tags),
         hash: *credential.codes.current.as_bytes(),
         retiring: credential.codes.retiring.map(|code| (*code.hash.as_bytes(), code.until.0)),
         enabled: credential.enabled,
         revoked: credential.revoked,
         not_before: credential.not_before.map(|at| at.0),
         expires_at: credential.expires_at.map(|at| at.0),
-        allow_ip: credential.allow_ip.as_ref().map(|list| list.blocks().iter().map(ToString::to_string).collect()),
+        allow_ip: credential.allow_ip.as_ref().map(|l| l.blocks().iter().map(|b| b.to_string().into()).collect()),
         app_id: credential.app_id,
     }
 }
@@ -320,7 +405,7 @@ pub(super) fn read_record(
     table: Table,
     key: &[u8],
     row: &[u8],
-    set_of: &SetOf<'_>,
+    set_of: &mut SetOf<'_>,
 ) -> Result<(Record, Revision), BadRow> {
     match table {
         Table::Agents => read_agent(keys.open_row(table, key, row)?, id_of(key)?, set_of),
@@ -337,23 +422,24 @@ fn id_of(key: &[u8]) -> Result<Id, BadRow> {
     Id::new(u64::from_be_bytes(bytes)).ok_or(BadRow)
 }
 
-fn read_agent(row: AgentRow, id: Id, set_of: &SetOf<'_>) -> Result<(Record, Revision), BadRow> {
+fn read_agent(row: AgentRow<'_>, id: Id, set_of: &mut SetOf<'_>) -> Result<(Record, Revision), BadRow> {
     let agent = Agent {
         id,
-        name: AgentName::parse(&row.name).map_err(|_| BadRow)?,
+        name: AgentName::parse(row.name).map_err(|_| BadRow)?,
         permissions: set_of(&row.permissions).ok_or(BadRow)?,
         enabled: row.enabled,
         removed: row.removed,
-        attributes: Attributes::parse(row.attributes).map_err(|_| BadRow)?,
+        attributes: Attributes::parse(row.attributes.iter().map(|(n, v)| ((*n).to_string(), (*v).to_string())))
+            .map_err(|_| BadRow)?,
     };
     Ok((Record::Agent(agent), Revision(row.revision)))
 }
 
-fn read_endpoint(row: EndpointRow, key: &[u8]) -> Result<(Record, Revision), BadRow> {
+fn read_endpoint(row: EndpointRow<'_>, key: &[u8]) -> Result<(Record, Revision), BadRow> {
     let method = key.split(|&b| b == b' ').next().and_then(|m| std::str::from_utf8(m).ok()).ok_or(BadRow)?;
     let endpoint = Endpoint {
         method: Method::parse(method).map_err(|_| BadRow)?,
-        template: Template::parse(&row.template).map_err(|_| BadRow)?,
+        template: Template::parse(row.template).map_err(|_| BadRow)?,
         tags: row.tags.iter().map(|tag| Tag::parse(tag)).collect::<Result<_, _>>().map_err(|_| BadRow)?,
         modes: Modes::from_bits(row.modes).ok_or(BadRow)?,
         removed: row.removed,
@@ -361,13 +447,18 @@ fn read_endpoint(row: EndpointRow, key: &[u8]) -> Result<(Record, Revision), Bad
     Ok((Record::Endpoint(endpoint), Revision(row.revision)))
 }
 
-fn read_credential(row: CredentialRow, mode: Mode, id: Id, set_of: &SetOf<'_>) -> Result<(Record, Revision), BadRow> {
+fn read_credential(
+    row: CredentialRow<'_>,
+    mode: Mode,
+    id: Id,
+    set_of: &mut SetOf<'_>,
+) -> Result<(Record, Revision), BadRow> {
     let agent = row.agent.map(|id| Id::new(id).ok_or(BadRow)).transpose()?;
-    let allow_ip = row.allow_ip.map(|blocks| AllowList::parse(blocks.iter().map(String::as_str)));
+    let allow_ip = row.allow_ip.map(|blocks| AllowList::parse(blocks.iter().map(AsRef::as_ref)));
     let credential = Credential {
         mode,
         id,
-        label: Label::parse(&row.label).map_err(|_| BadRow)?,
+        label: Label::parse(row.label).map_err(|_| BadRow)?,
         binding: match (row.superuser, agent) {
             (true, default) => Binding::Superuser { default },
             (false, Some(agent)) => Binding::Agent(agent),

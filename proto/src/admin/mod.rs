@@ -40,6 +40,8 @@ pub const UPLOAD: u16 = 0x0308;
 pub const APPLY: u16 = 0x0309;
 /// Type number of [`AdminRequest::Reach`].
 pub const REACH: u16 = 0x030a;
+/// Type number of [`AdminRequest::Import`].
+pub const IMPORT: u16 = 0x030b;
 
 /// Type number of [`AdminReply::Done`].
 pub const DONE: u16 = 0x0401;
@@ -53,10 +55,12 @@ pub const STATUS_REPORT: u16 = 0x0404;
 pub const RECEIVED: u16 = 0x0405;
 /// Type number of [`AdminReply::Report`].
 pub const REPORT: u16 = 0x0406;
+/// Type number of [`AdminReply::Imported`].
+pub const IMPORTED: u16 = 0x0407;
 /// Type number of [`AdminReply::Refused`].
 pub const REFUSED: u16 = 0x04fe;
 
-/// Records in one [`Page`] and items in one [`Report`] frame, at most.
+/// Records in one [`Page`], items in one [`Report`] frame and refusals in one [`Imported`], at most.
 pub const PAGE_RECORDS_MAX: usize = 1_000;
 /// All parts of one upload together, in frame bytes.
 pub const UPLOAD_BYTES_MAX: usize = 1024 * 1024 * 1024;
@@ -80,6 +84,15 @@ pub struct Apply {
     /// Revoke and remove what the file's sections don't list.
     pub prune: bool,
     /// Report the difference and change nothing.
+    pub dry_run: bool,
+}
+
+/// A part of an import: committed by itself, and each patch carried out or refused by itself.
+#[derive(Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Import {
+    /// Credentials only, each with its id; as if each were ordered after the one before.
+    pub patches: Vec<Patch>,
+    /// Say what it comes to and change nothing.
     pub dry_run: bool,
 }
 
@@ -145,6 +158,8 @@ pub enum AdminRequest {
     Apply(Apply),
     /// Type [`REACH`].
     Reach(Reach),
+    /// Type [`IMPORT`].
+    Import(Import),
 }
 
 impl AdminRequest {
@@ -166,6 +181,7 @@ impl AdminRequest {
             UPLOAD => codec::decode(body).map(Self::Upload),
             APPLY => codec::decode(body).map(Self::Apply),
             REACH => codec::decode(body).map(Self::Reach),
+            IMPORT => codec::decode(body).map(Self::Import),
             _ => Err(frame.unknown_type()),
         }
     }
@@ -183,6 +199,7 @@ impl AdminRequest {
             Self::Upload(body) => frame::put(out, UPLOAD, request_id, body),
             Self::Apply(body) => frame::put(out, APPLY, request_id, body),
             Self::Reach(body) => frame::put(out, REACH, request_id, body),
+            Self::Import(body) => frame::put(out, IMPORT, request_id, body),
         }
     }
 }
@@ -313,6 +330,30 @@ pub struct Report {
     pub more: bool,
 }
 
+/// A patch of an import that was not carried out.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct RefusedPatch {
+    /// Its place in the part, from 0.
+    pub index: u64,
+    /// What failed, why, what to do.
+    pub message: String,
+}
+
+/// What a part of an import came to: every patch is counted once.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
+pub struct Imported {
+    /// New records.
+    pub added: u64,
+    /// Existing ones that are different now.
+    pub changed: u64,
+    /// Existing ones that were so already.
+    pub unchanged: u64,
+    /// Patches that were not carried out.
+    pub refused: u64,
+    /// The first [`PAGE_RECORDS_MAX`] of these.
+    pub refusals: Vec<RefusedPatch>,
+}
+
 /// What kind of no it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
 pub enum RefusalKind {
@@ -348,6 +389,8 @@ pub enum AdminReply {
     Received(u32),
     /// Type [`REPORT`], to apply.
     Report(Report),
+    /// Type [`IMPORTED`], to import.
+    Imported(Imported),
     /// Type [`REFUSED`], to any.
     Refused(Refused),
     /// Type [`frame::ADMIN_ERROR`], to any.
@@ -369,6 +412,7 @@ impl AdminReply {
             STATUS_REPORT => codec::decode(body).map(Self::Status),
             RECEIVED => codec::decode(body).map(Self::Received),
             REPORT => codec::decode(body).map(Self::Report),
+            IMPORTED => codec::decode(body).map(Self::Imported),
             REFUSED => codec::decode(body).map(Self::Refused),
             frame::ADMIN_ERROR => frame::read_error(body).map(Self::Error),
             _ => Err(frame.unknown_type()),
@@ -384,6 +428,7 @@ impl AdminReply {
             Self::Status(body) => frame::put(out, STATUS_REPORT, request_id, body),
             Self::Received(body) => frame::put(out, RECEIVED, request_id, body),
             Self::Report(body) => frame::put(out, REPORT, request_id, body),
+            Self::Imported(body) => frame::put(out, IMPORTED, request_id, body),
             Self::Refused(body) => frame::put(out, REFUSED, request_id, body),
             Self::Error(error) => frame::put_error(out, frame::ADMIN_ERROR, request_id, error),
         }

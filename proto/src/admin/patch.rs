@@ -102,7 +102,7 @@ pub enum Selector {
 }
 
 /// A tag set as it was written.
-#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Encode, Decode)]
 pub enum SetText {
     /// `tickets.*, -*.delete`: separated by commas or newlines.
     Text(String),

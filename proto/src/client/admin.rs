@@ -1,5 +1,7 @@
 //! The blocking client of `admin.sock`.
 
+use std::collections::VecDeque;
+use std::iter::Peekable;
 use std::path::Path;
 use std::time::Duration;
 
@@ -7,7 +9,7 @@ use zeroize::Zeroizing;
 
 use super::connection::{Connection, Live, Resend};
 use super::{ClientError, judge_request};
-use crate::admin::{AdminReply, AdminRequest, Apply, Patch, Refused, Report, Upload};
+use crate::admin::{AdminReply, AdminRequest, Apply, Import, Imported, Patch, Refused, Report, Upload};
 use crate::codec;
 use crate::frame::ADMIN_FRAME_BYTES_MAX;
 
@@ -16,6 +18,8 @@ use crate::frame::ADMIN_FRAME_BYTES_MAX;
 const PART_BYTES: usize = 1024 * 1024;
 /// Patches in one part, the other bound on what the daemon takes in one piece.
 const PART_PATCHES_MAX: usize = 8 * 1024;
+/// Parts of an import that are sent before the first of them is answered: the daemon reads one while it commits another.
+const IMPORT_PARTS_IN_FLIGHT: usize = 2;
 /// A record with its code fits, so that growing leaves no copy of the code behind.
 const REQUEST_CAPACITY: usize = 4 * 1024;
 
@@ -26,6 +30,17 @@ pub enum ApplyOutcome {
     Report(Report),
     /// It was not, and nothing has changed (unless the refusal is of the kind `Unavailable`: then it is not known).
     Refused(Refused),
+}
+
+/// A part of an import that was committed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ImportedPart {
+    /// Place of its first patch among all, from 0; the indices of its refusals count from here.
+    pub first: u64,
+    /// How many patches it had.
+    pub patches: u64,
+    /// What it came to.
+    pub imported: Imported,
 }
 
 /// Makes and shows changes, one connection, one call at a time.
@@ -72,25 +87,16 @@ impl AdminClient {
     /// As [`Self::call`], and [`ClientError::UploadRefused`]. Nothing was changed then: what a connection has uploaded
     /// is gone with it.
     pub fn upload(&mut self, patches: impl IntoIterator<Item = Patch>) -> Result<u32, ClientError> {
-        let mut part = Upload { number: 0, patches: Vec::new() };
-        let mut bytes = 0;
-        for patch in patches {
-            let size = codec::size(&patch);
-            if !part.patches.is_empty() && (bytes + size > PART_BYTES || part.patches.len() == PART_PATCHES_MAX) {
-                part = self.send_part(part)?;
-                bytes = 0;
-            }
-            bytes += size;
-            part.patches.push(patch);
+        let mut patches = patches.into_iter().peekable();
+        let mut number = 0;
+        while let Some(patches) = next_part(&mut patches) {
+            self.send_part(Upload { number, patches })?;
+            number += 1;
         }
-        if !part.patches.is_empty() {
-            part = self.send_part(part)?;
-        }
-        Ok(part.number)
+        Ok(number)
     }
 
-    /// Sends a part and returns the next one, empty.
-    fn send_part(&mut self, part: Upload) -> Result<Upload, ClientError> {
+    fn send_part(&mut self, part: Upload) -> Result<(), ClientError> {
         let number = part.number;
         let reply = self.call(&AdminRequest::Upload(part))?;
         if let AdminReply::Refused(refused) = reply {
@@ -105,7 +111,41 @@ impl AdminClient {
                 got: format!("that of part {received}"),
             });
         }
-        Ok(Upload { number: number + 1, patches: Vec::new() })
+        Ok(())
+    }
+
+    /// Imports credentials in as many parts as they need; `each` is told of every part that was committed, in order.
+    ///
+    /// # Errors
+    /// As [`Self::call`], and [`ClientError::UploadRefused`]. What `each` was told of stands; of the one or two parts
+    /// that follow it is not known. To send parts again does no harm.
+    pub fn import(
+        &mut self,
+        patches: impl IntoIterator<Item = Patch>,
+        dry_run: bool,
+        mut each: impl FnMut(ImportedPart),
+    ) -> Result<(), ClientError> {
+        let mut patches = patches.into_iter().fuse().peekable();
+        let Self { connection, out } = self;
+        connection.converse(|live, ids| {
+            let mut sent = VecDeque::with_capacity(IMPORT_PARTS_IN_FLIGHT);
+            let mut first = 0;
+            loop {
+                let part = next_part(&mut patches);
+                if sent.len() == IMPORT_PARTS_IN_FLIGHT || part.is_none() {
+                    let Some((id, first, patches)) = sent.pop_front() else { return Ok(()) };
+                    each(ImportedPart { first, patches, imported: read_imported(live, id)? });
+                }
+                let Some(patches) = part else { continue };
+                let (id, count) = (ids.next(), patches.len() as u64);
+                out.clear();
+                AdminRequest::Import(Import { patches, dry_run }).put(out, id);
+                judge_request(out.len(), ADMIN_FRAME_BYTES_MAX)?;
+                live.write(out)?;
+                sent.push_back((id, first, count));
+                first += count;
+            }
+        })
     }
 
     /// Commits what was uploaded, or with `dry_run` reports what that would change.
@@ -124,6 +164,30 @@ impl AdminClient {
     }
 }
 
+/// The next patches that go in one part; `None` at the end.
+fn next_part(patches: &mut Peekable<impl Iterator<Item = Patch>>) -> Option<Vec<Patch>> {
+    let mut part = vec![patches.next()?];
+    let mut bytes = codec::size(&part[0]);
+    while let Some(patch) = patches.next_if(|patch| {
+        bytes += codec::size(patch);
+        bytes <= PART_BYTES && part.len() < PART_PATCHES_MAX
+    }) {
+        part.push(patch);
+    }
+    Some(part)
+}
+
+fn read_imported(live: &mut Live, id: u32) -> Result<Imported, ClientError> {
+    let reply = read_reply(live, id)?;
+    if let AdminReply::Refused(refused) = reply {
+        return Err(ClientError::UploadRefused(refused));
+    }
+    let AdminReply::Imported(imported) = reply else {
+        return Err(ClientError::wrong_type("what became of a part", reply.name()));
+    };
+    Ok(imported)
+}
+
 fn resend(request: &AdminRequest) -> Resend {
     match request {
         AdminRequest::Show(_)
@@ -135,7 +199,8 @@ fn resend(request: &AdminRequest) -> Resend {
         | AdminRequest::Set(_)
         | AdminRequest::Remove(_)
         | AdminRequest::Upload(_)
-        | AdminRequest::Apply(_) => Resend::Never,
+        | AdminRequest::Apply(_)
+        | AdminRequest::Import(_) => Resend::Never,
     }
 }
 
@@ -178,6 +243,7 @@ impl AdminReply {
             Self::Status(_) => "the status",
             Self::Received(_) => "receipt of a part",
             Self::Report(_) => "a report",
+            Self::Imported(_) => "what became of a part",
             Self::Refused(_) => "a refusal",
             Self::Error(_) => "an error frame",
         }

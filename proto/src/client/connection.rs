@@ -72,14 +72,29 @@ impl Connection {
         out: &[u8],
         read: impl Fn(&mut Live) -> Result<R, ClientError>,
     ) -> Result<R, ClientError> {
-        let mut live = match self.live.take() {
-            Some(live) => live,
-            None => Live::connect(&self.path, self.bytes_max, self.timeout)?,
-        };
+        let mut live = self.take_live()?;
         live.write(out)?;
         let result = read(&mut live)?;
         self.live = Some(live);
         Ok(result)
+    }
+
+    /// For several requests in flight: hands out the stream and what their ids are taken from. Nothing is sent again.
+    pub(super) fn converse<R>(
+        &mut self,
+        talk: impl FnOnce(&mut Live, &mut RequestIds) -> Result<R, ClientError>,
+    ) -> Result<R, ClientError> {
+        let mut live = self.take_live()?;
+        let result = talk(&mut live, &mut self.ids)?;
+        self.live = Some(live);
+        Ok(result)
+    }
+
+    fn take_live(&mut self) -> Result<Live, ClientError> {
+        match self.live.take() {
+            Some(live) => Ok(live),
+            None => Live::connect(&self.path, self.bytes_max, self.timeout),
+        }
     }
 }
 
@@ -108,7 +123,7 @@ impl Live {
         self.stream.set_write_timeout(timeout)
     }
 
-    fn write(&mut self, out: &[u8]) -> Result<(), ClientError> {
+    pub(super) fn write(&mut self, out: &[u8]) -> Result<(), ClientError> {
         match self.stream.write_all(out) {
             // The daemon has closed. An error frame that says why may lie ready, so go on and read it, or the end.
             Err(error) if matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset) => Ok(()),

@@ -18,7 +18,7 @@ mod asynchronous;
 mod connection;
 mod query;
 
-pub use admin::{AdminClient, ApplyOutcome};
+pub use admin::{AdminClient, ApplyOutcome, ImportedPart};
 #[cfg(feature = "tokio")]
 pub use asynchronous::AsyncQueryClient;
 pub use query::QueryClient;
@@ -41,7 +41,7 @@ pub enum ClientError {
     Protocol(FrameError),
     /// The daemon answered with an error frame.
     Refused(FrameError),
-    /// The daemon did not take a part of an upload.
+    /// The daemon did not take a part of an upload or an import.
     UploadRefused(Refused),
     /// The request is over the socket's frame maximum and was not sent.
     RequestTooLarge {
@@ -111,7 +111,7 @@ impl fmt::Display for ClientError {
             Self::Refused(error) => {
                 write!(f, "the daemon refused to serve: {}; {}", error.message, refused_advice(error.code))
             }
-            Self::UploadRefused(refused) => write!(f, "the upload was not taken: {}", refused.message),
+            Self::UploadRefused(refused) => write!(f, "a part was not taken: {}", refused.message),
             Self::RequestTooLarge { bytes, bytes_max } => write!(
                 f,
                 "the request was not sent: it takes {bytes} bytes and a frame on this socket holds {bytes_max}; \

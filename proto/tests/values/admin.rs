@@ -1,8 +1,8 @@
 use keyward_proto::ErrorCode;
 use keyward_proto::admin::{
     AdminReply, AdminRequest, AgentPatch, AgentRecord, Apply, CredentialPatch, CredentialRecord, Done, EndpointPatch,
-    EndpointRecord, Explain, Explanation, FieldChange, FieldValue, Kind, LastUse, List, Page, Patch, Reach, Record,
-    RefusalKind, Refused, Report, Secret, Selector, SetText, StatusReport, Step, Upload,
+    EndpointRecord, Explain, Explanation, FieldChange, FieldValue, Import, Imported, Kind, LastUse, List, Page, Patch,
+    Reach, Record, RefusalKind, Refused, RefusedPatch, Report, Secret, Selector, SetText, StatusReport, Step, Upload,
 };
 use keyward_proto::query::{Mode, Reason, Verdict};
 
@@ -205,6 +205,14 @@ fn uploads() -> Vec<Vector> {
             "No part, no section.",
             AdminRequest::Apply(Apply { parts: 0, sections: Vec::new(), prune: false, dry_run: false }),
         ),
+        admin(
+            "import",
+            "The key of set_key_everything, the token of set_token_clear; dry_run.",
+            AdminRequest::Import(Import {
+                patches: vec![Patch::Credential(full_credential_patch()), Patch::Credential(clearing_patch())],
+                dry_run: true,
+            }),
+        ),
     ]
 }
 
@@ -352,6 +360,17 @@ fn answers() -> Vec<Vector> {
             }),
         ),
         reply("received", "Part 1.", AdminReply::Received(1)),
+        reply(
+            "imported",
+            "7 added, 2 changed, 3 unchanged, 1 refused: the one at 4.",
+            AdminReply::Imported(Imported {
+                added: 7,
+                changed: 2,
+                unchanged: 3,
+                refused: 1,
+                refusals: vec![RefusedPatch { index: 4, message: "key 5: it is new and needs a code".to_owned() }],
+            }),
+        ),
     ]
 }
 

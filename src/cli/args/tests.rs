@@ -48,6 +48,11 @@ fn what_the_contract_writes_is_accepted() {
         &["explain", "--key", "2", "--agent", "x", "GET", "/a"],
         &["apply", "-", "--prune", "--dry-run"],
         &["status"],
+        &["bench", "load", "--keys", "10", "--agents", "2", "--endpoints", "8", "--sets", "3", "--world", "f"],
+        &["bench", "--world", "f"],
+        &["bench", "--world", "f", "--connections", "8", "--depth", "16", "--seconds", "0.5", "--warm-up", "2s"],
+        &["bench", "--world", "f", "--rate", "1e5", "--zipf", "0.99", "--mix", "10,0,90,0", "--pin", "1"],
+        &["--json", "bench", "--pin-server", "0", "--world", "f"],
         &["config", "check", "--config", "f"],
         &["completions", "bash"],
         &["man", "d"],
@@ -88,6 +93,15 @@ fn wrong_usage_is_exit_status_2() {
         &["explain", "--key", "1", "--token", "1", "GET", "/a"],
         &["apply"],
         &["completions", "cmd"],
+        &["bench"],
+        &["bench", "load", "--keys", "10"],
+        &["bench", "--world", "f", "load", "--keys", "10", "--world", "f"],
+        &["bench", "--world", "f", "--connections", "0"],
+        &["bench", "--world", "f", "--depth", "4097"],
+        &["bench", "--world", "f", "--seconds", "0"],
+        &["bench", "--world", "f", "--rate", "NaN"],
+        &["bench", "--world", "f", "--zipf", "-1"],
+        &["bench", "--world", "f", "--mix", "90,5,5"],
     ] {
         assert_eq!(parse(words).map(|_| ()).map_err(|e| e.exit_code()), Err(2), "{words:?}");
     }

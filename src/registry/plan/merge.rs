@@ -15,7 +15,7 @@ use crate::tags::TagSet;
 /// A sentence that says what is missing.
 pub(super) fn agent(old: Option<&Agent>, edit: AgentEdit, id: Id) -> Result<Agent, String> {
     let name = edit.name.or_else(|| old.map(|old| old.name.clone()));
-    let permissions = edit.permissions.map(Arc::new).or_else(|| old.map(|old| Arc::clone(&old.permissions)));
+    let permissions = edit.permissions.or_else(|| old.map(|old| Arc::clone(&old.permissions)));
     Ok(Agent {
         id,
         name: name.ok_or("a new agent needs a name")?,
@@ -65,7 +65,7 @@ pub(super) fn credential(
         codes: codes(old.map(|old| old.codes), given_hash.or(new_hash.filter(|_| old.is_none())))?,
         label: edit.label.unwrap_or_else(|| old.map_or_else(Label::default, |old| old.label.clone())),
         tags: match edit.tags {
-            Some(tags) => Arc::new(tags),
+            Some(tags) => tags,
             None => old.map_or_else(|| Arc::new(TagSet::everything()), |old| Arc::clone(&old.tags)),
         },
         enabled: edit.enabled.unwrap_or_else(|| old.is_none_or(|old| old.enabled)),

@@ -4,19 +4,23 @@
 //! nothing: an order that is refused leaves no trace.
 
 mod difference;
+mod import;
 mod merge;
+mod pending;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
 
 pub use difference::{FieldChange, FieldValue};
+pub use import::{Import, Imported};
+use pending::Pending;
 use zeroize::Zeroizing;
 
-use crate::directory::Compiler;
+use crate::directory::{Compiler, Lookup};
 use crate::model::secret::NEW_CODE_CHARS;
 use crate::model::{
     Change, Code, CodeHash, CredentialEdit, Edit, Id, Kind, Mode, Record, RecordKey, RecordName, Revision,
 };
-use crate::store::{StoreFault, Transaction};
+use crate::store::{Reader, StoreFault, Transaction};
 
 /// Names that a refusal lists before it only counts.
 const NAMES_LISTED_MAX: usize = 20;
@@ -31,6 +35,8 @@ pub enum Order {
     Remove(RecordName),
     /// Makes the records be as given, all or none.
     Apply(Apply),
+    /// Makes the credentials be as given, each by itself.
+    Import(Import),
 }
 
 /// A whole file.
@@ -52,7 +58,16 @@ impl Order {
         match self {
             Self::Add(_) | Self::Set(_) => false,
             Self::Remove(name) => matches!(name, RecordName::Agent(_)),
-            Self::Apply(_) => true,
+            Self::Apply(_) | Self::Import(_) => true,
+        }
+    }
+
+    /// Whether it is planned only.
+    pub(super) const fn is_dry_run(&self) -> bool {
+        match self {
+            Self::Add(_) | Self::Set(_) | Self::Remove(_) => false,
+            Self::Apply(apply) => apply.dry_run,
+            Self::Import(import) => import.dry_run,
         }
     }
 }
@@ -94,6 +109,8 @@ pub struct Outcome {
     pub changed: Vec<FieldChange>,
     /// What is gone.
     pub removed: Vec<RecordName>,
+    /// For an import, in place of these.
+    pub imported: Imported,
 }
 
 /// A change that may be written, and what it comes to.
@@ -111,13 +128,13 @@ enum Rule {
 }
 
 /// Plans one order.
-pub(super) fn plan(transaction: &mut Transaction<'_>, compiler: &Compiler, order: Order) -> Result<Plan, Stop> {
+pub(super) fn plan(transaction: &Transaction<'_>, compiler: &Compiler, order: Order) -> Result<Plan, Stop> {
     let mut planner = Planner {
         transaction,
+        reader: transaction.reader(),
         compiler,
-        pending: BTreeMap::new(),
+        pending: Pending::default(),
         places: HashMap::new(),
-        agents_known: HashSet::new(),
         outcome: Outcome::default(),
     };
     match order {
@@ -125,8 +142,9 @@ pub(super) fn plan(transaction: &mut Transaction<'_>, compiler: &Compiler, order
         Order::Set(edit) => planner.single(edit, Rule::Existing)?,
         Order::Remove(name) => planner.remove(&name)?,
         Order::Apply(apply) => planner.apply(apply)?,
+        Order::Import(import) => planner.import(import)?,
     }
-    Ok(planner.finish())
+    Ok(Plan { change: planner.pending.finish(), outcome: planner.outcome })
 }
 
 /// Why there is no plan.
@@ -149,40 +167,31 @@ impl From<String> for Stop {
     }
 }
 
-struct Pending {
-    record: Record,
+struct Merged {
+    old: Option<Record>,
+    new: Record,
     read_at: Revision,
 }
 
 struct Planner<'p, 's> {
-    transaction: &'p mut Transaction<'s>,
+    transaction: &'p Transaction<'s>,
+    reader: Reader<'p>,
     compiler: &'p Compiler,
-    pending: BTreeMap<RecordKey, Pending>,
-    /// Index of the edit that each pending record came from.
+    pending: Pending,
+    /// Index of the edit that each record of an apply was given by.
     places: HashMap<RecordKey, usize>,
-    agents_known: HashSet<Id>,
     outcome: Outcome,
 }
 
 impl Planner<'_, '_> {
-    fn finish(self) -> Plan {
-        let mut change = Change::default();
-        for (key, pending) in self.pending {
-            change.expected.push((key, pending.read_at));
-            change.records.push(pending.record);
-        }
-        Plan { change, outcome: self.outcome }
-    }
-
     fn single(&mut self, edit: Edit, rule: Rule) -> Result<(), Stop> {
-        let record = self.edit(edit, rule)?;
+        let key = self.edit(edit, rule)?;
         self.check_references()?;
-        self.outcome.record = Some(record);
+        self.outcome.record = self.read(&key)?.0;
         Ok(())
     }
 
     fn apply(&mut self, apply: Apply) -> Result<(), Stop> {
-        let mut listed = BTreeSet::new();
         for (index, edit) in apply.edits.into_iter().enumerate() {
             let place = |stop| match stop {
                 Stop::Refused(Refusal::Invalid { index: None, message }) => {
@@ -191,16 +200,14 @@ impl Planner<'_, '_> {
                 other @ (Stop::Refused(_) | Stop::Fault(_)) => other,
             };
             let key = edit_key(&edit).ok_or_else(|| place("it needs an id".to_string().into()))?;
-            if listed.contains(&key) {
+            if self.places.insert(key.clone(), index).is_some() {
                 return Err(place(format!("{key} is listed twice").into()));
             }
-            self.places.insert(key.clone(), index);
             self.edit(edit, Rule::Either).map_err(place)?;
-            listed.insert(key);
         }
         if apply.prune {
             for kind in apply.sections {
-                self.prune(kind, &listed)?;
+                self.prune(kind)?;
             }
         }
         self.check_references()?;
@@ -208,31 +215,32 @@ impl Planner<'_, '_> {
     }
 
     /// Merges one edit with what is there and puts it among the pending records if it changes anything.
-    fn edit(&mut self, edit: Edit, rule: Rule) -> Result<Record, Stop> {
+    fn edit(&mut self, edit: Edit, rule: Rule) -> Result<RecordKey, Stop> {
         let key = match edit_key(&edit) {
             Some(key) => key,
             None if rule == Rule::New => self.next_key(&edit)?,
             None => return Err("an id is needed".to_string().into()),
         };
-        let (old, read_at) = self.read(&key)?;
-        let old = old.filter(|old| !matches!(old, Record::Endpoint(endpoint) if endpoint.removed));
-        expect(&key, old.as_ref(), &edit, rule)?;
-        let new = self.merge(&key, old.as_ref(), edit, rule)?;
-        let Some(old) = old else {
-            self.outcome.added.push(new.name());
-            self.pending.insert(key, Pending { record: new.clone(), read_at });
-            return Ok(new);
-        };
-        let changes = difference::difference(&old, &new);
-        if changes.is_empty() {
-            return Ok(old);
+        let Merged { old, new, read_at } = self.merged(&key, edit, rule)?;
+        match old {
+            None => self.outcome.added.push(new.name()),
+            Some(old) if old == new => return Ok(key),
+            Some(old) => self.outcome.changed.extend(difference::difference(&old, &new)),
         }
-        if old.is_ended() {
+        self.pending.put(key.clone(), new, read_at);
+        Ok(key)
+    }
+
+    /// What is there, and what becomes of it.
+    fn merged(&mut self, key: &RecordKey, edit: Edit, rule: Rule) -> Result<Merged, Stop> {
+        let (old, read_at) = self.read(key)?;
+        let old = old.filter(|old| !matches!(old, Record::Endpoint(endpoint) if endpoint.removed));
+        expect(key, old.as_ref(), &edit, rule)?;
+        let new = self.merge(key, old.as_ref(), edit, rule)?;
+        if old.as_ref().is_some_and(|old| old.is_ended() && *old != new) {
             return Err(format!("{key} is revoked, for ever: nothing of it can be changed").into());
         }
-        self.outcome.changed.extend(changes);
-        self.pending.insert(key, Pending { record: new.clone(), read_at });
-        Ok(new)
+        Ok(Merged { old, new, read_at })
     }
 
     fn merge(&mut self, key: &RecordKey, old: Option<&Record>, edit: Edit, rule: Rule) -> Result<Record, Stop> {
@@ -300,10 +308,10 @@ impl Planner<'_, '_> {
                 revoked
             }
         };
-        self.pending.insert(key, Pending { record, read_at });
+        self.pending.put(key, record, read_at);
     }
 
-    fn prune(&mut self, kind: Kind, listed: &BTreeSet<RecordKey>) -> Result<(), Stop> {
+    fn prune(&mut self, kind: Kind) -> Result<(), Stop> {
         let directory = self.compiler.directory();
         if directory.is_damaged(kind) {
             let why = format!("rows of {}s are damaged: what is not listed can't be told", kind.name());
@@ -317,7 +325,10 @@ impl Planner<'_, '_> {
                 ids.map(|id| RecordKey::Credential(mode, id)).collect()
             }
         };
-        for key in live.into_iter().filter(|key| !listed.contains(key)) {
+        for key in live {
+            if self.places.contains_key(&key) {
+                continue;
+            }
             if let (Some(old), read_at) = self.read(&key)? {
                 self.end(key, old, read_at);
             }
@@ -330,7 +341,7 @@ impl Planner<'_, '_> {
         let named: Vec<(RecordKey, Id)> = self
             .pending
             .iter()
-            .filter_map(|(key, pending)| match &pending.record {
+            .filter_map(|(key, record)| match record {
                 Record::Credential(c) if !c.revoked => Some((key.clone(), c.binding.named_agent()?)),
                 Record::Credential(_) | Record::Agent(_) | Record::Endpoint(_) => None,
             })
@@ -338,7 +349,7 @@ impl Planner<'_, '_> {
         for (key, agent) in named {
             if !self.agent_will_be(agent)? {
                 let index = self.places.get(&key).copied();
-                let message = format!("{key} names agent {agent}: there is no such agent");
+                let message = no_such_agent(&key, agent);
                 return Err(Stop::Refused(Refusal::Invalid { index, message }));
             }
         }
@@ -347,22 +358,20 @@ impl Planner<'_, '_> {
 
     fn agent_will_be(&mut self, id: Id) -> Result<bool, Stop> {
         let key = RecordKey::Agent(id);
-        if let Some(pending) = self.pending.get(&key) {
-            return Ok(!pending.record.is_ended());
+        if let Some((agent, _)) = self.pending.get(&key) {
+            return Ok(!agent.is_ended());
         }
-        if self.agents_known.contains(&id) {
+        // The removal of an agent stands alone, so one that the directory knows is there. Others may have been added by
+        // what went before in this transaction.
+        if let Lookup::Found(_) = self.compiler.directory().agent(id.get()) {
             return Ok(true);
         }
-        let there = self.read(&key)?.0.is_some_and(|agent| !agent.is_ended());
-        if there {
-            self.agents_known.insert(id);
-        }
-        Ok(there)
+        Ok(self.read(&key)?.0.is_some_and(|agent| !agent.is_ended()))
     }
 
     /// No unrevoked credential names an agent that the change removes.
     fn check_removed_agents(&mut self) -> Result<(), Stop> {
-        let removed = self.pending.iter().filter_map(|(key, pending)| match (key, &pending.record) {
+        let removed = self.pending.iter().filter_map(|(key, record)| match (key, record) {
             (RecordKey::Agent(id), Record::Agent(agent)) if agent.removed => Some(*id),
             _ => None,
         });
@@ -395,8 +404,8 @@ impl Planner<'_, '_> {
             .credentials_naming(agent)
             .filter_map(|(mode, id)| Some(RecordKey::Credential(mode, Id::new(id)?)))
             .collect();
-        for (key, pending) in &self.pending {
-            if let Record::Credential(credential) = &pending.record {
+        for (key, record) in self.pending.iter() {
+            if let Record::Credential(credential) = record {
                 if !credential.revoked && credential.binding.named_agent() == Some(agent) {
                     users.insert(key.clone());
                 } else {
@@ -408,7 +417,10 @@ impl Planner<'_, '_> {
     }
 
     fn read(&mut self, key: &RecordKey) -> Result<(Option<Record>, Revision), Stop> {
-        match self.transaction.get(key)? {
+        if let Some((record, read_at)) = self.pending.get(key) {
+            return Ok((Some(record.clone()), read_at));
+        }
+        match self.reader.get(key)? {
             Some((record, revision)) => Ok((Some(record), revision)),
             None if self.may_be_lost(key) => {
                 let kind = key.kind().name();
@@ -421,18 +433,14 @@ impl Planner<'_, '_> {
 
     /// Whether a record that was not found may have been there: the state in memory knows it, or rows of its kind are
     /// damaged, and its id is none that was never reached.
-    fn may_be_lost(&mut self, key: &RecordKey) -> bool {
+    fn may_be_lost(&self, key: &RecordKey) -> bool {
         let kind = key.kind();
-        let reached = |id: Id, highest: u64| id.get() <= highest;
-        let may_be_old = match key {
-            RecordKey::Agent(id) | RecordKey::Credential(_, id) => reached(*id, self.transaction.highest_id(kind)),
-            RecordKey::Endpoint(..) => true,
-        };
+        let may_be_old = key.id().is_none_or(|id| id.get() <= self.transaction.highest_id(kind));
         self.compiler.has(key) || may_be_old && self.compiler.directory().is_damaged(kind)
     }
 
     /// 1 + the highest id ever used of the kind.
-    fn next_key(&mut self, edit: &Edit) -> Result<RecordKey, Stop> {
+    fn next_key(&self, edit: &Edit) -> Result<RecordKey, Stop> {
         let (kind, key): (Kind, fn(Mode, Id) -> RecordKey) = match edit {
             Edit::Agent(_) => (Kind::Agent, |_, id| RecordKey::Agent(id)),
             Edit::Credential(edit) => (Kind::Credential(edit.mode), RecordKey::Credential),
@@ -483,6 +491,10 @@ fn expect(key: &RecordKey, old: Option<&Record>, edit: &Edit, rule: Rule) -> Res
 
 const fn keeps_revoked(edit: &Edit) -> bool {
     matches!(edit, Edit::Credential(CredentialEdit { revoked: Some(true), .. }))
+}
+
+fn no_such_agent(key: &RecordKey, agent: Id) -> String {
+    format!("{key} names agent {agent}: there is no such agent")
 }
 
 fn missing(what: &str) -> String {
