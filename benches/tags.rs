@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::hint::black_box;
 use std::io::Write as _;
+use std::sync::Arc;
 use std::time::Instant;
 
 use keyward::tags::{CompiledSet, Outcome, Tag, TagIndex, TagRef, TagSet};
@@ -147,8 +148,8 @@ fn judge_by_each_form(size: usize) -> String {
     let tags: Vec<Tag> = (0..ENDPOINT_TAGS).map(endpoint_tag).collect();
     let mut index = TagIndex::default();
     let numbers: Vec<u32> = tags.iter().map(|tag| index.number(tag)).collect();
-    let set = set(size);
-    let (compiled, trie) = (CompiledSet::compile(set.clone(), &index), Trie::of(&set));
+    let set = Arc::new(set(size));
+    let (compiled, trie) = (CompiledSet::compile(Arc::clone(&set), &index), Trie::of(&set));
     for (tag, number) in tags.iter().zip(&numbers) {
         let expected = compiled.judge_numbered(&[*number]);
         assert_eq!(set.judge(&[tag.as_ref()]), expected);
@@ -181,7 +182,7 @@ fn judge_by_each_form(size: usize) -> String {
 }
 
 fn compile(size: usize) -> String {
-    let set = set(size);
+    let set = Arc::new(set(size));
     let mut times = [const { Vec::new() }; 4];
     let mut index = TagIndex::default();
     for number in 0..ENDPOINT_TAGS {
@@ -191,12 +192,12 @@ fn compile(size: usize) -> String {
     for number in 0..10 * ENDPOINT_TAGS {
         large.number(&endpoint_tag(number));
     }
-    let known = CompiledSet::compile(set.clone(), &large);
+    let known = CompiledSet::compile(Arc::clone(&set), &large);
     let mut larger = large.clone();
     larger.number(&Tag::parse("one.tag.more").expect("it is a tag"));
     for _ in 0..ROUNDS / 4 {
-        times[0].push(time(1000, || drop(black_box(CompiledSet::compile(set.clone(), black_box(&index))))));
-        times[1].push(time(1000, || drop(black_box(CompiledSet::compile(set.clone(), black_box(&large))))));
+        times[0].push(time(1000, || drop(black_box(CompiledSet::compile(Arc::clone(&set), black_box(&index))))));
+        times[1].push(time(1000, || drop(black_box(CompiledSet::compile(Arc::clone(&set), black_box(&large))))));
         times[2].push(time(1000, || drop(black_box(known.clone().extended(black_box(&larger))))));
         times[3].push(time(1000, || drop(black_box(Trie::of(black_box(&set))))));
     }

@@ -4,8 +4,11 @@
 //! directly. [`CompiledSet`] holds one bit a known tag for *granted* and one for *denied*, and serves endpoints, whose
 //! tags are all known beforehand: a bit test instead of a walk (measured in `benches/NOTES.md`).
 
-use std::collections::HashMap;
+use std::borrow::Borrow;
+use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::Bound;
+use std::sync::Arc;
 
 /// Segments of a tag or pattern.
 pub const SEGMENTS_MAX: usize = 16;
@@ -39,6 +42,12 @@ impl Tag {
     #[must_use]
     pub fn as_ref(&self) -> TagRef<'_> {
         TagRef(&self.0)
+    }
+}
+
+impl Borrow<str> for Tag {
+    fn borrow(&self) -> &str {
+        &self.0
     }
 }
 
@@ -157,6 +166,15 @@ pub struct Pattern {
     text: Box<str>,
     /// Bytes of `text` before the first `*`: all of it when there is none.
     head: usize,
+    stars: Stars,
+}
+
+/// How many `*` a pattern has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Stars {
+    None,
+    One,
+    Many,
 }
 
 impl Pattern {
@@ -178,7 +196,12 @@ impl Pattern {
             }
         }
         check_count(segments)?;
-        Ok(Self { denies, text: body.into(), head: body.find('*').unwrap_or(body.len()) })
+        let stars = match body.bytes().filter(|&byte| byte == b'*').count() {
+            0 => Stars::None,
+            1 => Stars::One,
+            _ => Stars::Many,
+        };
+        Ok(Self { denies, text: body.into(), head: body.find('*').unwrap_or(body.len()), stars })
     }
 
     /// Whether it has a leading `-`.
@@ -191,16 +214,21 @@ impl Pattern {
     #[must_use]
     pub fn covers(&self, tag: TagRef<'_>) -> bool {
         // Patterns with at most one `*`, nearly all, need no walk: they fix a tag's beginning and its end.
-        let (head, stars) = self.text.split_at(self.head);
-        let Some(behind) = tag.0.strip_prefix(head) else {
+        let (head, stars) = self.text.as_bytes().split_at(self.head);
+        let bytes = tag.0.as_bytes();
+        let Some(behind) = bytes.strip_prefix(head) else {
             // `a.*` covers `a`, which lacks the dot.
-            return head.strip_suffix('.') == Some(tag.0) && stars.split('.').all(|segment| segment == "*");
+            let lacks_the_dot = bytes.len() + 1 == head.len() && head.starts_with(bytes);
+            return lacks_the_dot && stars.split(|&byte| byte == b'.').all(|segment| segment == b"*");
         };
-        match stars.strip_prefix('*') {
-            None => behind.is_empty(),
-            // One `*`: what stands behind it is the tag's end, or all of it.
-            Some(tail) if !tail.contains('*') => behind.ends_with(tail) || tail.strip_prefix('.') == Some(behind),
-            Some(_) => walk(stars, behind),
+        match self.stars {
+            Stars::None => behind.is_empty(),
+            // What stands behind it is the tag's end, or all of it.
+            Stars::One => {
+                let tail = &stars[1..];
+                behind.ends_with(tail) || tail.strip_prefix(b".") == Some(behind)
+            }
+            Stars::Many => walk(&self.text[self.head..], &tag.0[self.head..]),
         }
     }
 }
@@ -320,7 +348,7 @@ impl TagSet {
     /// The set that covers everything: `*`.
     #[must_use]
     pub fn everything() -> Self {
-        Self(Box::new([Pattern { denies: false, text: "*".into(), head: 0 }]))
+        Self(Box::new([Pattern { denies: false, text: "*".into(), head: 0, stars: Stars::One }]))
     }
 
     /// The patterns, in the order they were written.
@@ -370,7 +398,8 @@ impl fmt::Display for TagSet {
 /// The tags that endpoints have, numbered from 0 in order of arrival. Grows only, so that a number keeps its meaning.
 #[derive(Clone, Debug, Default)]
 pub struct TagIndex {
-    numbers: HashMap<Tag, u32>,
+    /// Sorted, so that the tags with one beginning stand together.
+    numbers: BTreeMap<Tag, u32>,
     tags: Vec<Tag>,
 }
 
@@ -386,6 +415,13 @@ impl TagIndex {
         number
     }
 
+    /// The tags that begin with `head`, with their numbers.
+    fn beginning_with<'i>(&'i self, head: &'i str) -> impl Iterator<Item = (&'i Tag, usize)> {
+        let from = (Bound::Included(head), Bound::Unbounded);
+        let found = self.numbers.range::<str, _>(from).take_while(move |(tag, _)| tag.as_str().starts_with(head));
+        found.map(|(tag, &number)| (tag, number as usize))
+    }
+
     /// How many tags are numbered.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -399,13 +435,13 @@ impl TagIndex {
     }
 }
 
-/// A tag set with the outcome for every numbered tag worked out beforehand: two bits a tag.
+/// A tag set with the outcome for every numbered tag worked out beforehand: two bits a tag. Cloning one shares them.
 #[derive(Clone, Debug)]
 pub struct CompiledSet {
-    set: TagSet,
+    set: Arc<TagSet>,
     known: usize,
     /// For 64 tags each: granted, denied. Side by side, so that judging a tag touches one cache line.
-    bits: Vec<[u64; 2]>,
+    bits: Arc<[[u64; 2]]>,
 }
 
 const GRANTED: usize = 0;
@@ -414,22 +450,36 @@ const DENIED: usize = 1;
 impl CompiledSet {
     /// Works the outcome out for every tag of `index`.
     #[must_use]
-    pub fn compile(set: TagSet, index: &TagIndex) -> Self {
-        Self { set, known: 0, bits: Vec::new() }.extended(index)
+    pub fn compile(set: Arc<TagSet>, index: &TagIndex) -> Self {
+        Self::not_compiled(set).extended(index)
+    }
+
+    /// The set with the outcome for no tag yet.
+    #[must_use]
+    pub fn not_compiled(set: Arc<TagSet>) -> Self {
+        Self { set, known: 0, bits: Arc::default() }
     }
 
     /// The same set with the tags that `index` has gained since.
     #[must_use]
     pub fn extended(mut self, index: &TagIndex) -> Self {
-        self.bits.resize(index.len().div_ceil(64), [0; 2]);
-        for (number, tag) in index.tags.iter().enumerate().skip(self.known) {
-            let (word, bit) = (number / 64, 1 << (number % 64));
-            for pattern in &self.set.0 {
+        let mut bits = self.bits.to_vec();
+        bits.resize(index.len().div_ceil(64), [0; 2]);
+        for pattern in &self.set.0 {
+            let outcome = if pattern.denies { DENIED } else { GRANTED };
+            let mut judge = |(tag, number): (&Tag, usize)| {
                 if pattern.covers(tag.as_ref()) {
-                    self.bits[word][if pattern.denies { DENIED } else { GRANTED }] |= bit;
+                    bits[number / 64][outcome] |= 1 << (number % 64);
                 }
+            };
+            let family = pattern.text[..pattern.head].trim_end_matches('.');
+            if self.known == 0 && !family.is_empty() {
+                index.beginning_with(family).for_each(judge);
+            } else {
+                (self.known..).zip(&index.tags[self.known..]).for_each(|(number, tag)| judge((tag, number)));
             }
         }
+        self.bits = bits.into();
         self.known = index.len();
         self
     }
@@ -442,7 +492,7 @@ impl CompiledSet {
 
     /// The set it was compiled from.
     #[must_use]
-    pub const fn set(&self) -> &TagSet {
+    pub fn set(&self) -> &Arc<TagSet> {
         &self.set
     }
 
@@ -536,7 +586,7 @@ mod tests {
     fn a_compiled_set_follows_an_index_that_grows() {
         let mut index = TagIndex::default();
         let list = index.number(&tag("tickets.tickets.list"));
-        let compiled = CompiledSet::compile(TagSet::parse("tickets.*, -*.delete").unwrap(), &index);
+        let compiled = CompiledSet::compile(Arc::new(TagSet::parse("tickets.*, -*.delete").unwrap()), &index);
         let delete = index.number(&tag("tickets.tickets.delete"));
         let people = (0..200).map(|n| index.number(&tag(&format!("people.p{n}")))).last().unwrap();
         let compiled = compiled.extended(&index);

@@ -1,6 +1,7 @@
 //! The database as the registry uses it: commits, pages, ids, sets, uses, and what damage is confined to.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that can't go on fails")]
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex};
@@ -30,7 +31,7 @@ fn pepper() -> Pepper {
 /// Opens it and returns every record that was read.
 fn open(directory: &Path) -> (Store, Loaded, Vec<Record>) {
     let mut records = Vec::new();
-    let (store, loaded) = Store::open(directory, &pepper(), &mut |stretch| records.extend(stretch)).unwrap();
+    let (store, loaded) = Store::open(directory, &pepper(), &mut |stretch| records.extend_from_slice(stretch)).unwrap();
     (store, loaded, records)
 }
 
@@ -287,6 +288,28 @@ fn damage_that_bad_rows_explain_is_confined_to_them_and_stays_so() {
             // Sound rows of the table can still be written.
             commit(&store, &loaded.head, vec![key(100 + round as u64, "*"), key(5, "other.*")]);
         }
+    }
+}
+
+#[test]
+fn what_many_threads_read_together_is_judged_as_one_table() {
+    const KEYS: u64 = 20_000;
+    let directory = made((1..=KEYS).map(|number| key(number, "*")).chain([agent(1, "*")]).collect());
+    let (store, loaded, records) = open(directory.path());
+    let read: BTreeSet<u64> = records.iter().filter_map(Record::id).map(Id::get).collect();
+    assert!(read.iter().copied().eq(1..=KEYS) && records.len() as u64 == KEYS + 1);
+    assert!(loaded.damage.is_empty());
+    drop(store);
+    let sound = std::fs::read(directory.path().join(DATABASE_FILE)).unwrap();
+    let eight: [usize; 8] = std::array::from_fn(|n| n * 2_500);
+    for (which, broken) in [(&eight[..], false), (&[0, 1, 2, 3, 4, 5, 6, 7, 19_999][..], true)] {
+        std::fs::write(directory.path().join(DATABASE_FILE), &sound).unwrap();
+        alter_rows(directory.path(), "keys", |index, row| row[30] ^= u8::from(which.contains(&index)));
+        let (_, loaded, records) = open(directory.path());
+        let [damage] = loaded.damage.as_slice() else { panic!("{:?}", loaded.damage) };
+        let named: Vec<String> = which.iter().take(8).map(|index| (index + 1).to_string()).collect();
+        assert!(damage.broken == broken && damage.bad_rows == named, "{damage:?}");
+        assert_eq!(records.len(), usize::try_from(KEYS).unwrap() + 1 - which.len());
     }
 }
 

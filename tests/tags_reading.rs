@@ -1,6 +1,8 @@
 //! A second, naive reading of section 2.1, compared with patterns, tag sets and compiled sets on generated cases.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+use std::sync::Arc;
+
 use keyward::tags::{CompiledSet, Outcome, PATTERNS_MAX, Pattern, SetError, Tag, TagIndex, TagRef, TagSet};
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -142,7 +144,7 @@ proptest! {
     ) {
         let set = TagSet::from_items(patterns.iter().map(String::as_str)).unwrap();
         let mut index = TagIndex::default();
-        let mut compiled = CompiledSet::compile(set.clone(), &index);
+        let mut compiled = CompiledSet::compile(Arc::new(set.clone()), &index);
         let mut known: Vec<(Tag, u32)> = Vec::new();
         for stretch in &stretches {
             for text in stretch {
@@ -161,7 +163,7 @@ proptest! {
                 prop_assert_eq!(compiled.judge_numbered(&numbers), set.judge(&refs(&tags)));
             }
         }
-        let afresh = CompiledSet::compile(set, &index);
+        let afresh = CompiledSet::compile(Arc::new(set), &index);
         for (_, number) in &known {
             prop_assert_eq!(afresh.judge_numbered(&[*number]), compiled.judge_numbered(&[*number]));
         }

@@ -148,11 +148,19 @@ impl<'d, 'a> Inquiry<'d, 'a> {
     /// Sets the agent's record on its way from memory, too. For several inquiries that are answered together: it decides
     /// nothing.
     pub fn look_ahead(&self) {
-        if let Ok(Presented { found: Lookup::Found(record), .. }) = self.presented
-            && let Some(id) = record.agent()
-            && let Lookup::Found(agent) = self.directory.agent(id)
-        {
-            black_box(agent.enabled);
+        black_box(self.bound_agent().map(|agent| agent.enabled));
+    }
+
+    /// And what a verdict says of the agent.
+    pub fn look_further_ahead(&self) {
+        black_box(self.bound_agent().map(|agent| agent.terms.name().len()));
+    }
+
+    fn bound_agent(&self) -> Option<&'d HotAgent> {
+        let Ok(Presented { found: Lookup::Found(record), .. }) = self.presented else { return None };
+        match self.directory.agent(record.agent()?) {
+            Lookup::Found(agent) => Some(agent),
+            Lookup::Absent | Lookup::Damaged => None,
         }
     }
 

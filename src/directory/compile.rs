@@ -2,11 +2,17 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::thread;
+
+use rustc_hash::FxHashMap;
 
 use super::{Damage, Directory, HotAgent, HotCredential, HotEndpoint, Routing, SetSlot, Slots};
 use crate::model::{Agent, AgentTerms, Endpoint, Kind, Pepper, Record, RecordKey, Revision, TextList};
 use crate::route::Router;
 use crate::tags::{CompiledSet, Tag, TagIndex, TagSet};
+
+/// Sets that are worth another thread when tags are worked out in them.
+const SETS_PER_THREAD_MIN: usize = 64;
 
 /// The writer's side of a [`Directory`]: keeps what is needed to make the next one.
 pub struct Compiler {
@@ -18,11 +24,13 @@ pub struct Compiler {
     free: Vec<SetSlot>,
     index: TagIndex,
     endpoints: BTreeMap<RecordKey, Endpoint>,
+    /// Neither sets nor routes are compiled until everything was loaded.
+    loading: bool,
 }
 
 /// Places of sets by their address, for the records of one change: most share theirs with others.
 #[derive(Default)]
-struct Places(HashMap<*const TagSet, SetSlot>);
+struct Places(FxHashMap<*const TagSet, SetSlot>);
 
 impl Compiler {
     /// A directory of nothing.
@@ -44,6 +52,7 @@ impl Compiler {
             free: Vec::new(),
             index: TagIndex::default(),
             endpoints: BTreeMap::new(),
+            loading: false,
         }
     }
 
@@ -76,8 +85,20 @@ impl Compiler {
         self.mark_damaged(kind);
     }
 
-    /// Takes the records of one change or of one stretch of rows; no two have the same key. Returns the sets that no
-    /// record uses any more.
+    /// Takes records that are read at start. [`Compiler::finish_load`] must follow before a question is answered.
+    pub fn load(&mut self, records: &[Record]) {
+        self.loading = true;
+        self.apply(records, Revision(0));
+    }
+
+    /// Everything was loaded: compiles it, as the state after the commit `revision`.
+    pub fn finish_load(&mut self, revision: Revision) {
+        self.loading = false;
+        self.compile_routing();
+        self.directory.revision = revision;
+    }
+
+    /// Takes the records of one change; no two have the same key. Returns the sets that no record uses any more.
     pub fn apply(&mut self, records: &[Record], revision: Revision) -> Vec<Arc<TagSet>> {
         let mut credentials: [Vec<(u64, HotCredential)>; 3] = Default::default();
         let mut agents = Vec::new();
@@ -107,7 +128,7 @@ impl Compiler {
             slots.put(changed);
         }
         self.directory.agents.put(agents);
-        if endpoints_changed {
+        if endpoints_changed && !self.loading {
             self.compile_routing();
         }
         self.directory.revision = revision;
@@ -136,11 +157,7 @@ impl Compiler {
         });
         let endpoints_hot = hot.collect();
         let router = Router::build(endpoints.iter().map(|endpoint| (&endpoint.method, &endpoint.template)));
-        for set in Arc::make_mut(&mut self.directory.sets) {
-            if set.known() < self.index.len() {
-                *set = Arc::new(CompiledSet::clone(set).extended(&self.index));
-            }
-        }
+        extend_sets(Arc::make_mut(&mut self.directory.sets).as_mut_slice(), &self.index);
         self.directory.routing = Arc::new(Routing { router, endpoints: endpoints_hot });
     }
 
@@ -156,7 +173,8 @@ impl Compiler {
         if let Some(slot) = self.interned.get(set) {
             return *slot;
         }
-        let compiled = Arc::new(CompiledSet::compile(TagSet::clone(set), &self.index));
+        let compiled = CompiledSet::not_compiled(Arc::clone(set));
+        let compiled = if self.loading { compiled } else { compiled.extended(&self.index) };
         let sets = Arc::make_mut(&mut self.directory.sets);
         let slot = match self.free.pop() {
             Some(slot) => {
@@ -218,6 +236,22 @@ impl Compiler {
     pub fn endpoint_keys(&self) -> impl Iterator<Item = &RecordKey> {
         self.endpoints.keys()
     }
+}
+
+/// Works new tags out in every set, on all cores.
+fn extend_sets(sets: &mut [CompiledSet], index: &TagIndex) {
+    let extend = |sets: &mut [CompiledSet]| {
+        for set in sets.iter_mut().filter(|set| set.known() < index.len()) {
+            *set = set.clone().extended(index);
+        }
+    };
+    let cores = thread::available_parallelism().map_or(1, usize::from);
+    let mut parts = sets.chunks_mut(sets.len().div_ceil(cores).max(SETS_PER_THREAD_MIN));
+    thread::scope(|scope| {
+        let own = parts.next();
+        parts.for_each(|part| drop(scope.spawn(move || extend(part))));
+        own.into_iter().for_each(extend);
+    });
 }
 
 fn hot_agent(agent: &Agent, permissions: SetSlot) -> HotAgent {

@@ -13,7 +13,7 @@ use slots::Slots;
 
 use crate::model::{
     AgentTerms, AllowList, Binding, CodeHash, CodeSlot, Codes, Credential, Id, Kind, Mode, Modes, Pepper, RetiringCode,
-    Revision, Route, TextList, UnixSeconds,
+    Revision, Route, ShortList, TextList, UnixSeconds,
 };
 use crate::route::{Method, Router};
 use crate::tags::CompiledSet;
@@ -25,7 +25,7 @@ pub struct Directory {
     pepper: Arc<Pepper>,
     credentials: [Slots<HotCredential>; 3],
     agents: Slots<HotAgent>,
-    sets: Arc<Vec<Arc<CompiledSet>>>,
+    sets: Arc<Vec<CompiledSet>>,
     routing: Arc<Routing>,
     damage: Damage,
 }
@@ -213,7 +213,7 @@ pub struct HotEndpoint {
     /// The path template as written, then the tags.
     pub texts: TextList,
     /// The tags' numbers in the index that the directory's sets were compiled against.
-    pub numbers: Box<[u32]>,
+    pub numbers: ShortList<u32, 3>,
     /// Who may use it.
     pub modes: Modes,
 }
@@ -327,7 +327,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_hot_credential_fits_a_cache_line() {
+    fn a_hot_record_fits_a_cache_line() {
         assert_eq!(size_of::<HotCredential>(), 64);
+        assert_eq!(size_of::<HotAgent>(), 64);
     }
 }

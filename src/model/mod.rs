@@ -26,7 +26,7 @@ pub use record::{
     Agent, Binding, Change, Codes, Credential, Endpoint, Kind, Record, RecordKey, RecordName, RetiringCode,
 };
 pub use secret::{Code, CodeHash, Pepper, PresentedCode, PresentedCredential};
-pub use texts::TextList;
+pub use texts::{ShortList, TextList};
 pub use uses::{CodeMark, LastUse, LastUses};
 pub use verdict::{AgentTerms, CodeSlot, Identity, Reason, Route, Terms, Verdict};
 

@@ -1,7 +1,43 @@
 //! Texts that are read together, in one piece of memory.
 
 use std::fmt;
+use std::ops::Deref;
 use std::sync::Arc;
+
+use arrayvec::ArrayVec;
+
+/// A list that lies where it is used while it is short, as most are: reading it costs no further wait for memory.
+#[derive(Clone, PartialEq, Eq)]
+pub enum ShortList<T, const FEW: usize> {
+    /// At most `FEW`.
+    Few(ArrayVec<T, FEW>),
+    /// More.
+    Many(Arc<[T]>),
+}
+
+impl<T: Copy, const FEW: usize> FromIterator<T> for ShortList<T, FEW> {
+    fn from_iter<I: IntoIterator<Item = T>>(items: I) -> Self {
+        let items: Vec<T> = items.into_iter().collect();
+        match ArrayVec::try_from(items.as_slice()) {
+            Ok(few) => Self::Few(few),
+            Err(_) => Self::Many(items.into()),
+        }
+    }
+}
+
+impl<T, const FEW: usize> Deref for ShortList<T, FEW> {
+    type Target = [T];
+
+    fn deref(&self) -> &[T] {
+        match self {
+            Self::Few(items) => items,
+            Self::Many(items) => items,
+        }
+    }
+}
+
+/// Ends of texts that lie in the list itself: with them an agent of two attributes fits one cache line.
+const ENDS_NEAR: usize = 6;
 
 /// A list of texts, one behind the other in one allocation: reading all of them touches few cache lines, and cloning
 /// copies none.
@@ -9,7 +45,7 @@ use std::sync::Arc;
 pub struct TextList {
     text: Arc<str>,
     /// Where each text ends, in bytes.
-    ends: Arc<[u32]>,
+    ends: ShortList<u32, ENDS_NEAR>,
 }
 
 impl TextList {
@@ -58,7 +94,7 @@ mod tests {
 
     #[test]
     fn a_list_gives_back_its_texts() {
-        for texts in [&[][..], &[""], &["a"], &["", "ä", "", "bc", ""]] {
+        for texts in [&[][..], &[""], &["a"], &["", "ä", "", "bc", ""], &["a"; ENDS_NEAR], &["a"; ENDS_NEAR + 1]] {
             let list = TextList::new(texts.iter().copied());
             assert_eq!(list.iter().collect::<Vec<_>>(), texts);
             assert_eq!(format!("{list:?}"), format!("{texts:?}"));

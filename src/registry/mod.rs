@@ -123,8 +123,7 @@ impl Registry {
     pub fn open(directory: &Path, pepper: Pepper, observer: Observer) -> Result<Self, OpenError> {
         let mut compiler = Compiler::new(Arc::new(pepper));
         let pepper = compiler.directory().shared_pepper();
-        let (store, loaded) =
-            Store::open(directory, &pepper, &mut |records| drop(compiler.apply(&records, Revision(0))))?;
+        let (store, loaded) = Store::open(directory, &pepper, &mut |records| compiler.load(records))?;
         let shared = Arc::new(Shared {
             store,
             reading: Reading::new(compiler.directory().clone()),

@@ -189,7 +189,7 @@ impl Writer {
         let mut compiler = Compiler::new(directory.shared_pepper());
         let loaded = shared
             .store
-            .reopen(directory.pepper(), &mut |records| drop(compiler.apply(&records, Revision(0))))
+            .reopen(directory.pepper(), &mut |records| compiler.load(records))
             .map_err(|error| StoreFault::Storage(error.to_string()))?;
         tracing::info!(revision = loaded.head.revision().0, "the database was reopened");
         self.compiler = compiler;
@@ -210,7 +210,7 @@ impl Writer {
                 None => {}
             }
         }
-        self.compiler.apply(&[], head.revision());
+        self.compiler.finish_load(head.revision());
         self.shared.set_alarms(damage.iter().map(ToString::to_string).collect());
         self.shared.reading.clock.advance(head.committed_at());
         self.head = head;

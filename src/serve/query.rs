@@ -95,9 +95,11 @@ fn begin<'r>(view: &'r View<'_>, request: &'r Result<QueryRequest<'r>, FrameErro
 fn answer_together(view: &View<'_>, frames: &[Frame<'_>], out: &mut Vec<u8>) {
     let requests: ArrayVec<_, TOGETHER_MAX> = frames.iter().map(QueryRequest::decode).collect();
     let mut begun: ArrayVec<_, TOGETHER_MAX> = requests.iter().map(|request| begin(view, request)).collect();
-    for begun in &begun {
-        if let Begun::Question(inquiry, _) = begun {
-            inquiry.look_ahead();
+    for look in [Inquiry::look_ahead, Inquiry::look_further_ahead] {
+        for begun in &begun {
+            if let Begun::Question(inquiry, _) = begun {
+                look(inquiry);
+            }
         }
     }
     for (begun, frame) in begun.iter_mut().zip(frames) {

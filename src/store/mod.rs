@@ -11,6 +11,7 @@
 //! What redb was found to do, and what follows, is section 6 of the contract: plain insert, get, remove and range only;
 //! quick repair on every commit; first creation under another name; every row with its own MAC; short reads.
 
+mod load;
 mod open;
 mod row;
 mod transaction;
@@ -21,9 +22,10 @@ use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
+pub use load::Take;
 pub use open::{Loaded, OpenError, TableDamage};
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
-use row::{BadRow, HeadRow, RowKey, RowKeys, Tally, UseRow};
+use row::{BadRow, HeadRow, Labels, RowKey, RowKeys, Tally, UseRow};
 pub use transaction::{Reader, Transaction};
 
 use crate::model::{
@@ -345,7 +347,7 @@ impl Store {
         sets: &impl ReadableTable<&'static [u8], &'static [u8]>,
     ) -> Result<Stored, StoreFault> {
         let mut set_of = |set_key: &row::SetKey| self.read_set(sets, set_key);
-        row::read_record(&self.keys, table, key, row, &mut set_of).map_err(|BadRow| bad_row(table, key))
+        row::read_record(&self.keys, table, key, row, Labels::Read, &mut set_of).map_err(|BadRow| bad_row(table, key))
     }
 
     fn read_set(
@@ -375,11 +377,14 @@ fn use_key(mode: Mode, id: Id) -> [u8; 9] {
 }
 
 fn bad_row(table: Table, key: &[u8]) -> StoreFault {
-    let key = match <[u8; 8]>::try_from(key) {
+    StoreFault::BadRow { table, key: shown_key(key) }
+}
+
+fn shown_key(key: &[u8]) -> String {
+    match <[u8; 8]>::try_from(key) {
         Ok(id) => u64::from_be_bytes(id).to_string(),
         Err(_) => format!("\"{}\"", key.escape_ascii()),
-    };
-    StoreFault::BadRow { table, key }
+    }
 }
 
 impl Drop for Store {

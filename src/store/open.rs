@@ -1,6 +1,6 @@
 //! Opening: first creation, format and pepper, reading every row, and reopening after a fault.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -10,25 +10,19 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use redb::backends::FileBackend;
-use redb::{
-    Builder, Database, DatabaseError, ReadTransaction, ReadableDatabase as _, ReadableTable as _, StorageError,
-    WriteTransaction,
-};
+use redb::{Builder, Database, DatabaseError, ReadTransaction, ReadableDatabase as _, StorageError, WriteTransaction};
 
-use super::row::{BadRow, Element, HeadRow, RowKeys, SetKey, Tally, read_record, read_set, set_of_record};
+use super::load::{Reading, Take};
+use super::row::{BadRow, HeadRow, RowKeys, Tally};
 use super::{
     CACHE_BYTES, DATABASE_FILE, FORMAT_KEY, FORMAT_VERSION, HEAD_KEY, Head, PEPPER_KEY, Store, StoreFault, Table,
     bad_row,
 };
-use crate::model::{Pepper, Record};
+use crate::model::Pepper;
 use crate::tags::TagSet;
 
 /// The name that the database has until its first commit is durable: redb's own creation is not crash-safe.
 const NEW_FILE: &str = "keyward.redb.new";
-/// Records handed to the reader at a time.
-const RECORDS_PER_STRETCH: usize = 16 * 1024;
-/// With this many bad rows in a table it is still worked out whether the damage is confined to them.
-const BAD_ROWS_WORKED_OUT_MAX: usize = 8;
 /// What is said of a file that redb panics over.
 const UNFOLLOWABLE: &str = "its structure can't be followed";
 /// Bits of a mode that give others than the owner access.
@@ -141,16 +135,13 @@ pub struct Loaded {
 }
 
 impl Store {
-    /// Opens the database in `directory`, or makes it, and hands every record to `take` in stretches. The records of a
-    /// table that turns out broken must be forgotten.
+    /// Opens the database in `directory`, or makes it, and hands every record to `take` in stretches: agents before
+    /// credentials, those of one kind in no promised order, credentials without their labels, which no verdict needs.
+    /// The records of a table that turns out broken must be forgotten.
     ///
     /// # Errors
     /// See [`OpenError`]. Damage confined to rows or tables is no error but part of [`Loaded`].
-    pub fn open(
-        directory: &Path,
-        pepper: &Pepper,
-        take: &mut dyn FnMut(Vec<Record>),
-    ) -> Result<(Self, Loaded), OpenError> {
+    pub fn open(directory: &Path, pepper: &Pepper, take: &mut Take<'_>) -> Result<(Self, Loaded), OpenError> {
         let path = directory.join(DATABASE_FILE);
         let keys = RowKeys::new(pepper);
         if !path.exists() {
@@ -165,7 +156,7 @@ impl Store {
     ///
     /// # Errors
     /// As [`Store::open`]; the store stays closed and this may be called again.
-    pub fn reopen(&self, pepper: &Pepper, take: &mut dyn FnMut(Vec<Record>)) -> Result<Loaded, OpenError> {
+    pub fn reopen(&self, pepper: &Pepper, take: &mut Take<'_>) -> Result<Loaded, OpenError> {
         // The old handle must be gone first: it holds the file's lock.
         self.close();
         self.open_and_load(pepper, take)
@@ -179,7 +170,7 @@ impl Store {
         }
     }
 
-    fn open_and_load(&self, pepper: &Pepper, take: &mut dyn FnMut(Vec<Record>)) -> Result<Loaded, OpenError> {
+    fn open_and_load(&self, pepper: &Pepper, take: &mut Take<'_>) -> Result<Loaded, OpenError> {
         let damaged = |what: String| OpenError::Damaged(self.path.clone(), what);
         // redb trusts a file that was closed cleanly and may panic where one was altered since.
         let opened = catch_unwind(AssertUnwindSafe(|| {
@@ -193,24 +184,21 @@ impl Store {
         Ok(loaded)
     }
 
-    fn load(&self, database: &Database, take: &mut dyn FnMut(Vec<Record>)) -> Result<Loaded, StoreFault> {
+    fn load(&self, database: &Database, take: &mut Take<'_>) -> Result<Loaded, StoreFault> {
         let transaction = database.begin_read()?;
         let head_row = self.head_row(&transaction)?;
-        let mut reading = Reading { store: self, transaction, head_row, damage: Vec::new() };
+        let mut reading = Reading::new(self, transaction, &head_row);
         let mut tallies = [Tally::default(); Table::TALLIED.len()];
         let sets = reading.sets(&mut tallies[Table::TagSets as usize])?;
-        let mut used = HashSet::new();
         for table in Table::RECORDS {
-            tallies[table as usize] = reading.records(table, &sets, &mut used, take)?;
+            tallies[table as usize] = reading.records(table, &sets, take)?;
         }
-        tallies[Table::Uses as usize] =
-            reading.check(Table::Uses, &mut |key, row| self.open_uses(key, row).map(drop).map_err(|_| BadRow))?;
-        let unused = sets.into_values().filter(|set| !used.contains(&Arc::as_ptr(set))).collect();
-        let broken = reading.damage.iter().filter(|d| d.broken).map(|d| d.table).collect();
-        let head = Head { row: reading.head_row, tallies, broken };
+        tallies[Table::Uses as usize] = reading.uses()?;
+        let damage = reading.damage;
+        let broken = damage.iter().filter(|d| d.broken).map(|d| d.table).collect();
         // With damage a set may be used by a row that could not be read.
-        let unused_sets = if reading.damage.is_empty() { unused } else { Vec::new() };
-        Ok(Loaded { head, unused_sets, damage: reading.damage })
+        let unused_sets = if damage.is_empty() { sets.unused() } else { Vec::new() };
+        Ok(Loaded { head: Head { row: head_row, tallies, broken }, unused_sets, damage })
     }
 
     fn head_row(&self, transaction: &ReadTransaction) -> Result<HeadRow, StoreFault> {
@@ -244,99 +232,6 @@ impl Store {
         }
         Err(OpenError::WrongPepper(self.path.clone()))
     }
-}
-
-/// Takes key and row, or says that the row is bad.
-type Accept<'a> = dyn FnMut(&[u8], &[u8]) -> Result<(), BadRow> + 'a;
-
-struct Reading<'s> {
-    store: &'s Store,
-    transaction: ReadTransaction,
-    head_row: HeadRow,
-    damage: Vec<TableDamage>,
-}
-
-impl Reading<'_> {
-    /// Reads every row of a table and its tally; notes rows that `accept` refuses and a tally that is not the last
-    /// commit's.
-    fn check(&mut self, table: Table, accept: &mut Accept<'_>) -> Result<Tally, StoreFault> {
-        let keys = &self.store.keys;
-        let rows = self.transaction.open_table(table.definition())?;
-        let mut tally = Tally::default();
-        let mut bad: Vec<(String, Element, Element)> = Vec::new();
-        for entry in rows.iter()? {
-            let (key, row) = entry?;
-            let (key, row) = (key.value(), row.value());
-            if accept(key, row).is_ok() {
-                tally.add(keys.element(table, row));
-                continue;
-            }
-            let StoreFault::BadRow { key: name, .. } = bad_row(table, key) else {
-                continue;
-            };
-            bad.push((name, keys.element(table, row), keys.element_of_body(table, key, row)));
-        }
-        let expected = self.head_row.seals[table as usize];
-        let worked_out = work_out(tally, &bad, |tally| tally.seal(keys, table) == expected);
-        let broken = worked_out.is_none();
-        if broken || !bad.is_empty() {
-            let bad_rows = bad.into_iter().map(|(name, ..)| name).take(BAD_ROWS_WORKED_OUT_MAX).collect();
-            self.damage.push(TableDamage { table, bad_rows, broken });
-        }
-        Ok(worked_out.unwrap_or(tally))
-    }
-
-    fn sets(&mut self, tally: &mut Tally) -> Result<HashMap<SetKey, Arc<TagSet>>, StoreFault> {
-        let mut sets = HashMap::new();
-        let keys = &self.store.keys;
-        *tally = self.check(Table::TagSets, &mut |key, row| {
-            let set = read_set(keys, key, row)?;
-            sets.insert(key.try_into().map_err(|_| BadRow)?, set);
-            Ok(())
-        })?;
-        Ok(sets)
-    }
-
-    /// Hands the records of a table to `take`. That a table is broken is known only at its end: then the caller forgets
-    /// what it took.
-    fn records(
-        &mut self,
-        table: Table,
-        sets: &HashMap<SetKey, Arc<TagSet>>,
-        // By address: all records of a set share the one that was read.
-        used: &mut HashSet<*const TagSet>,
-        take: &mut dyn FnMut(Vec<Record>),
-    ) -> Result<Tally, StoreFault> {
-        let keys = &self.store.keys;
-        let mut set_of = |key: &SetKey| sets.get(key).cloned();
-        let mut stretch = Vec::new();
-        let tally = self.check(table, &mut |key, row| {
-            let (record, _) = read_record(keys, table, key, row, &mut set_of)?;
-            used.extend(set_of_record(&record).map(Arc::as_ptr));
-            stretch.push(record);
-            if stretch.len() == RECORDS_PER_STRETCH {
-                take(std::mem::take(&mut stretch));
-            }
-            Ok(())
-        })?;
-        take(stretch);
-        Ok(tally)
-    }
-}
-
-/// The whole table's tally, when damage to the bad rows alone explains what was found: of each either the stored MAC is
-/// whole (its body or key was hit) or its body is (the MAC was hit).
-fn work_out(sound: Tally, bad: &[(String, Element, Element)], matches: impl Fn(&Tally) -> bool) -> Option<Tally> {
-    if bad.len() > BAD_ROWS_WORKED_OUT_MAX {
-        return None;
-    }
-    (0_u32..1 << bad.len()).find_map(|choice| {
-        let mut tally = sound;
-        for (i, (_, by_mac, by_body)) in bad.iter().enumerate() {
-            tally.add(if choice >> i & 1 == 0 { *by_mac } else { *by_body });
-        }
-        matches(&tally).then_some(tally)
-    })
 }
 
 /// Makes the database under another name, durable with its schema, and only then gives it its own.

@@ -10,15 +10,15 @@
 //! the [`Tally`] of its table. bincode is named in this module only (RUSTSEC-2025-0141).
 
 use std::borrow::Cow;
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use bincode::config::{BigEndian, Configuration, Fixint, Limit};
 use bincode::{BorrowDecode, Decode, Encode};
+use rustc_hash::FxHashMap;
 use zeroize::Zeroizing;
 
 use super::Table;
-use crate::model::record::{AgentName, Attributes, Label};
+use crate::model::record::{AgentName, Attributes, Label, TEXT_BYTES_MAX};
 use crate::model::{
     Agent, AllowList, Binding, CodeHash, Codes, Credential, Endpoint, Id, Method, Mode, Modes, Pepper, Record,
     RecordKey, RetiringCode, Revision, Template, UnixSeconds,
@@ -173,6 +173,13 @@ impl Tally {
         self.toggle(element);
     }
 
+    /// The tally of two parts of a table.
+    pub(super) fn joined(mut self, other: Self) -> Self {
+        self.rows += other.rows;
+        self.toggle(Element(other.sum));
+        self
+    }
+
     fn toggle(&mut self, element: Element) {
         for (sum, byte) in self.sum.iter_mut().zip(element.0) {
             *sum ^= byte;
@@ -243,7 +250,7 @@ pub(super) type SetOf<'a> = dyn FnMut(&SetKey) -> Option<Arc<TagSet>> + 'a;
 
 /// What names the sets of the records of one change, by address: many records share one.
 #[derive(Default)]
-pub(super) struct SetKeys(HashMap<usize, SetKey>);
+pub(super) struct SetKeys(FxHashMap<usize, SetKey>);
 
 impl SetKeys {
     pub(super) fn knows(&self, set: &Arc<TagSet>) -> bool {
@@ -399,20 +406,32 @@ fn credential_row<'r>(credential: &'r Credential, sets: &SetKeys, revision: Revi
     }
 }
 
+/// What becomes of the labels of rows that are read.
+#[derive(Clone, Copy)]
+pub(super) enum Labels {
+    /// They are read.
+    Read,
+    /// They are only judged: no verdict needs them, and millions need not be copied.
+    Left,
+}
+
 /// Reads a record back from its row.
 pub(super) fn read_record(
     keys: &RowKeys,
     table: Table,
     key: &[u8],
     row: &[u8],
+    labels: Labels,
     set_of: &mut SetOf<'_>,
 ) -> Result<(Record, Revision), BadRow> {
     match table {
         Table::Agents => read_agent(keys.open_row(table, key, row)?, id_of(key)?, set_of),
         Table::Endpoints => read_endpoint(keys.open_row(table, key, row)?, key),
-        Table::Keys => read_credential(keys.open_row(table, key, row)?, Mode::Key, id_of(key)?, set_of),
-        Table::Tokens => read_credential(keys.open_row(table, key, row)?, Mode::Token, id_of(key)?, set_of),
-        Table::Sessions => read_credential(keys.open_row(table, key, row)?, Mode::Session, id_of(key)?, set_of),
+        Table::Keys => read_credential(keys.open_row(table, key, row)?, (Mode::Key, id_of(key)?), labels, set_of),
+        Table::Tokens => read_credential(keys.open_row(table, key, row)?, (Mode::Token, id_of(key)?), labels, set_of),
+        Table::Sessions => {
+            read_credential(keys.open_row(table, key, row)?, (Mode::Session, id_of(key)?), labels, set_of)
+        }
         Table::TagSets | Table::Uses | Table::Meta => Err(BadRow),
     }
 }
@@ -449,8 +468,8 @@ fn read_endpoint(row: EndpointRow<'_>, key: &[u8]) -> Result<(Record, Revision),
 
 fn read_credential(
     row: CredentialRow<'_>,
-    mode: Mode,
-    id: Id,
+    (mode, id): (Mode, Id),
+    labels: Labels,
     set_of: &mut SetOf<'_>,
 ) -> Result<(Record, Revision), BadRow> {
     let agent = row.agent.map(|id| Id::new(id).ok_or(BadRow)).transpose()?;
@@ -458,7 +477,10 @@ fn read_credential(
     let credential = Credential {
         mode,
         id,
-        label: Label::parse(row.label).map_err(|_| BadRow)?,
+        label: match labels {
+            Labels::Left if row.label.len() <= TEXT_BYTES_MAX => Label::default(),
+            Labels::Left | Labels::Read => Label::parse(row.label).map_err(|_| BadRow)?,
+        },
         binding: match (row.superuser, agent) {
             (true, default) => Binding::Superuser { default },
             (false, Some(agent)) => Binding::Agent(agent),

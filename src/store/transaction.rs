@@ -7,7 +7,9 @@ use std::thread;
 
 use redb::{ReadableTable as _, WriteTransaction};
 
-use super::row::{BadRow, RowKey, RowKeys, SealedRows, SetKey, SetKeys, Tally, UseRow, read_record, set_key, set_row};
+use super::row::{
+    BadRow, Labels, RowKey, RowKeys, SealedRows, SetKey, SetKeys, Tally, UseRow, read_record, set_key, set_row,
+};
 use super::{Head, Store, StoreFault, Stored, Table, bad_row, open, row, use_key};
 use crate::model::{Change, Id, Kind, LastUses, Mode, Record, RecordKey, Revision, UnixSeconds};
 use crate::tags::TagSet;
@@ -64,7 +66,7 @@ impl Reader<'_> {
             self.sets.insert(*key, Arc::clone(&set));
             Some(set)
         };
-        let record = read_record(&store.keys, table, bytes.as_slice(), row.value(), &mut set_of);
+        let record = read_record(&store.keys, table, bytes.as_slice(), row.value(), Labels::Read, &mut set_of);
         record.map(Some).map_err(|BadRow| bad_row(table, bytes.as_slice()))
     }
 

@@ -8,11 +8,12 @@ mod import;
 mod merge;
 mod pending;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 
 pub use difference::{FieldChange, FieldValue};
 pub use import::{Import, Imported};
 use pending::Pending;
+use rustc_hash::FxHashMap;
 use zeroize::Zeroizing;
 
 use crate::directory::{Compiler, Lookup};
@@ -134,7 +135,7 @@ pub(super) fn plan(transaction: &Transaction<'_>, compiler: &Compiler, order: Or
         reader: transaction.reader(),
         compiler,
         pending: Pending::default(),
-        places: HashMap::new(),
+        places: FxHashMap::default(),
         outcome: Outcome::default(),
     };
     match order {
@@ -179,7 +180,7 @@ struct Planner<'p, 's> {
     compiler: &'p Compiler,
     pending: Pending,
     /// Index of the edit that each record of an apply was given by.
-    places: HashMap<RecordKey, usize>,
+    places: FxHashMap<RecordKey, usize>,
     outcome: Outcome,
 }
 

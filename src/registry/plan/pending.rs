@@ -1,6 +1,6 @@
 //! The records that an order puts, while it is planned.
 
-use std::collections::HashMap;
+use rustc_hash::FxHashMap;
 
 use crate::model::{Change, Record, RecordKey, Revision};
 
@@ -9,7 +9,7 @@ use crate::model::{Change, Record, RecordKey, Revision};
 pub(super) struct Pending {
     change: Change,
     /// Where each record stands in the change.
-    index: HashMap<RecordKey, usize>,
+    index: FxHashMap<RecordKey, usize>,
 }
 
 impl Pending {
