@@ -382,7 +382,7 @@ fn the_library_judges_every_tag_set_as_written() {
         assert_eq!(pattern.is_none(), outcome == "tag_not_granted", "{text:?} {tags:?}");
         let mut index = TagIndex::default();
         let numbers: Vec<u32> = tags.iter().map(|tag| index.number(tag)).collect();
-        let compiled = keyward::tags::CompiledSet::compile(set, &index);
+        let compiled = keyward::tags::CompiledSet::compile(Arc::new(set), &index);
         assert_eq!(outcome_name(compiled.judge_numbered(&numbers)), outcome, "compiled: {text:?} {tags:?}");
     }
 }
