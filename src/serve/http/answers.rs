@@ -22,6 +22,8 @@ const CREDENTIAL_ID: HeaderName = HeaderName::from_static("x-keyward-credential-
 const APP_ID: HeaderName = HeaderName::from_static("x-keyward-app-id");
 const AGENT_ID: HeaderName = HeaderName::from_static("x-keyward-agent-id");
 const AGENT_NAME: HeaderName = HeaderName::from_static("x-keyward-agent-name");
+/// Headers of an auth answer, with those that hyper adds: so the map is made once.
+const HEADERS_MAX: usize = 12;
 const CHALLENGE: HeaderValue = HeaderValue::from_static("key realm=\"keyward\"");
 
 /// Who asks through which rules.
@@ -52,6 +54,7 @@ pub(super) fn auth(door: AuthDoor, verdict: &Verdict<'_>) -> Reply {
     let mut reply = Response::new(Full::default());
     *reply.status_mut() = door.status(verdict.status);
     let headers = reply.headers_mut();
+    headers.reserve(HEADERS_MAX);
     headers.insert(STATUS, HeaderValue::from(verdict.status));
     headers.insert(REASON, HeaderValue::from_static(reason(&verdict).name()));
     put_identity(headers, verdict.identity.as_ref());

@@ -82,16 +82,17 @@ impl HeadReader {
         let (mut rest, mut whole) = (bytes, 0);
         while !rest.is_empty() && self.progress != Progress::Body {
             self.progress = Progress::Head;
-            let end = rest.iter().position(|b| *b == b'\n');
+            let end = memchr::memchr(b'\n', rest);
             let piece = &rest[..end.map_or(rest.len(), |at| at + 1)];
             self.head_bytes += piece.len();
             if self.head_bytes > HEAD_BYTES_MAX {
                 return Err((whole, Refusal::TooLarge));
             }
-            self.line.extend_from_slice(piece);
             rest = &rest[piece.len()..];
-            if end.is_some() {
-                self.end_line().map_err(|refusal| (whole, refusal))?;
+            if end.is_none() {
+                self.line.extend_from_slice(piece);
+            } else {
+                self.end_line(piece).map_err(|refusal| (whole, refusal))?;
                 if self.progress != Progress::Head {
                     whole = bytes.len() - rest.len();
                 }
@@ -100,9 +101,16 @@ impl HeadReader {
         Ok(())
     }
 
-    fn end_line(&mut self) -> Result<(), Refusal> {
-        let mut buffer = std::mem::take(&mut self.line);
-        let line = buffer.strip_suffix(b"\r\n").ok_or(Refusal::Malformed)?;
+    /// Takes a line's last piece, which is usually the whole line.
+    fn end_line(&mut self, piece: &[u8]) -> Result<(), Refusal> {
+        let mut begun = std::mem::take(&mut self.line);
+        let line = if begun.is_empty() {
+            piece
+        } else {
+            begun.extend_from_slice(piece);
+            &begun
+        };
+        let line = line.strip_suffix(b"\r\n").ok_or(Refusal::Malformed)?;
         if self.lines == 0 {
             self.request_line(line)?;
         } else if line.is_empty() {
@@ -115,8 +123,6 @@ impl HeadReader {
         if self.lines > HEADER_LINES_MAX + 1 {
             return Err(Refusal::TooLarge);
         }
-        buffer.clear();
-        self.line = buffer;
         Ok(())
     }
 

@@ -2,29 +2,61 @@
 
 use std::borrow::Cow;
 
-use hyper::header::{AUTHORIZATION, COOKIE, HeaderMap, HeaderName, HeaderValue};
+use hyper::header::HeaderMap;
 
 use super::answers::AuthDoor;
 use crate::model::Reason;
 use crate::registry::Asker;
 
-const AGENT: HeaderName = HeaderName::from_static("x-deskpro-agent-id");
-const ORIGINAL_METHOD: HeaderName = HeaderName::from_static("x-original-method");
-const ORIGINAL_URI: HeaderName = HeaderName::from_static("x-original-uri");
-const REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
-const FORWARDED_METHOD: HeaderName = HeaderName::from_static("x-forwarded-method");
-const FORWARDED_URI: HeaderName = HeaderName::from_static("x-forwarded-uri");
-const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+/// The headers that mean something, taken in one pass: most requests have fewer headers than there are names to ask for.
+#[derive(Default)]
+struct Named<'h> {
+    authorization: Option<&'h [u8]>,
+    agent: Option<&'h [u8]>,
+    original: [Option<&'h [u8]>; 2],
+    real_ip: Option<&'h [u8]>,
+    forwarded: [Option<&'h [u8]>; 2],
+    /// The last line; several are joined.
+    forwarded_for: Option<&'h [u8]>,
+    /// With such a header an application would run another method than the one that was judged.
+    overrides_method: bool,
+}
 
-/// Each may stand once at most: of two, the application might read the other one.
-const SINGLE: [HeaderName; 7] =
-    [AUTHORIZATION, AGENT, ORIGINAL_METHOD, ORIGINAL_URI, REAL_IP, FORWARDED_METHOD, FORWARDED_URI];
-/// With one of these an application would run another method than the one that was judged.
-const OVERRIDES: [HeaderName; 3] = [
-    HeaderName::from_static("x-http-method-override"),
-    HeaderName::from_static("x-http-method"),
-    HeaderName::from_static("x-method-override"),
-];
+impl<'h> Named<'h> {
+    /// # Errors
+    /// `bad_request`: one that may stand once stands there twice. Of two, the application might read the other one.
+    fn read(headers: &'h HeaderMap) -> Result<Self, Reason> {
+        let mut named = Self::default();
+        for (name, value) in headers {
+            let value = value.as_bytes();
+            let single = match name.as_str() {
+                "authorization" => &mut named.authorization,
+                "x-deskpro-agent-id" => &mut named.agent,
+                "x-original-method" => &mut named.original[METHOD],
+                "x-original-uri" => &mut named.original[URI],
+                "x-real-ip" => &mut named.real_ip,
+                "x-forwarded-method" => &mut named.forwarded[METHOD],
+                "x-forwarded-uri" => &mut named.forwarded[URI],
+                "x-forwarded-for" => {
+                    named.forwarded_for = Some(value);
+                    continue;
+                }
+                "x-http-method-override" | "x-http-method" | "x-method-override" => {
+                    named.overrides_method = true;
+                    continue;
+                }
+                _ => continue,
+            };
+            if single.replace(value).is_some() {
+                return Err(Reason::BadRequest);
+            }
+        }
+        Ok(named)
+    }
+}
+
+const METHOD: usize = 0;
+const URI: usize = 1;
 
 /// Who asks, as the headers say.
 pub(super) struct Presented<'h> {
@@ -51,17 +83,16 @@ pub(super) struct Asked<'h> {
 /// # Errors
 /// `bad_request`: the target is missing, or something could be read in two ways.
 pub(super) fn auth<'h>(door: AuthDoor, headers: &'h HeaderMap, cookie: &str) -> Result<Asked<'h>, Reason> {
-    if OVERRIDES.iter().any(|name| headers.contains_key(name)) {
+    let named = Named::read(headers)?;
+    if named.overrides_method {
         return Err(Reason::BadRequest);
     }
-    let (method, path, address) = match door {
-        AuthDoor::Nginx => (ORIGINAL_METHOD, ORIGINAL_URI, one(headers, &REAL_IP)),
-        AuthDoor::Forward => (FORWARDED_METHOD, FORWARDED_URI, last_address(headers)),
+    let ([method, path], address) = match door {
+        AuthDoor::Nginx => (named.original, named.real_ip),
+        AuthDoor::Forward => (named.forwarded, named.forwarded_for.map(last_address)),
     };
-    let asker = presented(headers, cookie, address)?;
-    let method = one(headers, &method).ok_or(Reason::BadRequest)?;
-    let path = one(headers, &path).ok_or(Reason::BadRequest)?;
-    Ok(Asked { asker, method, path })
+    let asker = presented(&named, session(headers, cookie)?, address);
+    Ok(Asked { asker, method: method.ok_or(Reason::BadRequest)?, path: path.ok_or(Reason::BadRequest)? })
 }
 
 /// Reads the headers of a who-question.
@@ -69,32 +100,24 @@ pub(super) fn auth<'h>(door: AuthDoor, headers: &'h HeaderMap, cookie: &str) -> 
 /// # Errors
 /// `bad_request`: something could be read in two ways.
 pub(super) fn who<'h>(headers: &'h HeaderMap, cookie: &str) -> Result<Presented<'h>, Reason> {
-    presented(headers, cookie, one(headers, &REAL_IP))
+    let named = Named::read(headers)?;
+    Ok(presented(&named, session(headers, cookie)?, named.real_ip))
 }
 
-fn presented<'h>(headers: &'h HeaderMap, cookie: &str, address: Option<&'h [u8]>) -> Result<Presented<'h>, Reason> {
-    if SINGLE.iter().any(|name| headers.get_all(name).iter().nth(1).is_some()) {
-        return Err(Reason::BadRequest);
-    }
-    // Looked at even when it is not used: a doubled one is refused beside a header, too.
-    let session = session(headers, cookie)?;
-    let credential = one(headers, &AUTHORIZATION).map(Cow::Borrowed).or(session);
-    Ok(Presented { credential, agent: one(headers, &AGENT), address })
-}
-
-fn one<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h [u8]> {
-    headers.get(name).map(HeaderValue::as_bytes)
+/// `session` was looked at even when it is not used: a doubled one is refused beside a header, too.
+fn presented<'h>(named: &Named<'h>, session: Option<Cow<'h, [u8]>>, address: Option<&'h [u8]>) -> Presented<'h> {
+    let credential = named.authorization.map(Cow::Borrowed).or(session);
+    Presented { credential, agent: named.agent, address }
 }
 
 /// The address that the proxy itself appended: the last of the last line.
-fn last_address(headers: &HeaderMap) -> Option<&[u8]> {
-    let line = headers.get_all(FORWARDED_FOR).iter().next_back()?.as_bytes();
-    line.rsplit(|b| *b == b',').next().map(<[u8]>::trim_ascii)
+fn last_address(line: &[u8]) -> &[u8] {
+    line.rsplit(|b| *b == b',').next().unwrap_or_default().trim_ascii()
 }
 
 /// The session cookie as a credential; an empty one is an empty credential.
 fn session<'h>(headers: &'h HeaderMap, name: &str) -> Result<Option<Cow<'h, [u8]>>, Reason> {
-    let pairs = headers.get_all(COOKIE).iter().flat_map(|line| line.as_bytes().split(|b| *b == b';'));
+    let pairs = headers.get_all(hyper::header::COOKIE).iter().flat_map(|line| line.as_bytes().split(|b| *b == b';'));
     let mut values = pairs.filter_map(|pair| {
         let at = pair.iter().position(|b| *b == b'=')?;
         (pair[..at].trim_ascii() == name.as_bytes()).then(|| pair[at + 1..].trim_ascii())
