@@ -20,7 +20,7 @@ use keyward_proto::frame::{Frame, QUERY_FRAME_BYTES_MAX, split};
 use keyward_proto::query::{
     CodeSlot, IdentityRef, Mode as WireMode, Pairs, QueryRequest, RouteRef, Target as WireTarget, Texts, VerdictRef,
 };
-use world::{PEPPER, QUESTIONS, Random, World};
+use world::{PEPPER, QUESTIONS, Random, Size, World};
 
 const WORLDS: [usize; 2] = [0, 1];
 const NOW: UnixSeconds = UnixSeconds(1);
@@ -33,10 +33,11 @@ struct Asked {
 }
 
 /// A thousand keys and a million.
-static ASKED: [LazyLock<Asked>; 2] = [LazyLock::new(|| asked(1_000)), LazyLock::new(|| asked(1_000_000))];
+static ASKED: [LazyLock<Asked>; 2] =
+    [LazyLock::new(|| asked(Size::of(1_000, 1_000))), LazyLock::new(|| asked(Size::of(1_000_000, 10_000)))];
 
-fn asked(keys: u64) -> Asked {
-    let world = World::new(keys);
+fn asked(size: Size) -> Asked {
+    let world = World::new(size);
     let reading = Reading::new(world.compiler.directory().clone());
     let (bytes, ends) = world.questions(1, &mut Random(0x9e37_79b9_7f4a_7c15));
     Asked { world, reading, bytes, ends }

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use keyward::cli::read_apply_text;
 use keyward::model::{Pepper, PresentedCredential, Verdict, address::Cidr};
-use keyward::registry::{Asker, Registry, Target, View};
+use keyward::registry::{Asker, Target, View};
 use keyward::route::{JudgedPath, Method, Router, Template};
 use keyward::tags::{Tag, TagSet};
 use keyward_proto::admin::{AdminReply, AdminRequest};
@@ -23,7 +23,6 @@ use proptest::test_runner::{TestCaseError, TestRunner};
 use raw::{KEY, frame};
 use serde_json::json;
 use support::Home;
-use zeroize::Zeroizing;
 
 /// The world, with a second key, a token, a session and a public endpoint.
 fn world() -> serde_json::Value {
@@ -39,19 +38,6 @@ fn world() -> serde_json::Value {
         .unwrap()
         .push(json!({ "id": 2, "superuser": true, "code": "YWK2PGCS8CNW62SR8TBTBKWMY" }));
     world
-}
-
-/// A registry in this process, on what a real daemon wrote.
-fn registry(home: &Home) -> Registry {
-    let daemon = home.start();
-    home.apply(&world());
-    daemon.stop();
-    let digits = std::fs::read_to_string(home.data().join("pepper")).unwrap();
-    let mut pepper = Zeroizing::new([0; 32]);
-    for (byte, pair) in pepper.iter_mut().zip(digits.trim().as_bytes().chunks(2)) {
-        *byte = u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap();
-    }
-    Registry::open(&home.data(), Pepper::new(pepper), Box::new(|_| {})).unwrap()
 }
 
 /// Runs a property on so many cases.
@@ -120,7 +106,7 @@ fn wrong_credentials() -> impl Strategy<Value = Vec<u8>> {
 #[test]
 fn arbitrary_bytes_neither_panic_nor_are_ever_allowed() {
     let home = Home::new();
-    let registry = registry(&home);
+    let registry = home.registry(&world());
     let view = registry.view();
     assert!(judge(&view, &raw::who(1, KEY)), "the right code is allowed");
     holds(2_500, hostile_frames(), |bytes| {
@@ -132,7 +118,7 @@ fn arbitrary_bytes_neither_panic_nor_are_ever_allowed() {
 #[test]
 fn a_mutated_question_with_a_wrong_code_is_never_allowed() {
     let home = Home::new();
-    let registry = registry(&home);
+    let registry = home.registry(&world());
     let view = registry.view();
     let question = raw::check(
         1,
@@ -153,7 +139,7 @@ fn a_mutated_question_with_a_wrong_code_is_never_allowed() {
 #[test]
 fn a_random_credential_with_random_targets_is_never_allowed() {
     let home = Home::new();
-    let registry = registry(&home);
+    let registry = home.registry(&world());
     let view = registry.view();
     let odd = || prop::option::of(prop::collection::vec(any::<u8>(), 0..40));
     let agent = prop_oneof![Just(None), Just(Some(b"4".to_vec())), odd()];
@@ -184,7 +170,7 @@ fn a_header_value_that_is_read_says_the_same_when_it_is_written_again() {
         let written = [format!("{} {}:", read.mode, read.id).as_bytes(), code].concat();
         let again = PresentedCredential::parse(&written).unwrap();
         prop_assert_eq!((again.mode, again.id), (read.mode, read.id));
-        let pepper = Pepper::new(Zeroizing::new([7; 32]));
+        let pepper = Pepper::new(zeroize::Zeroizing::new([7; 32]));
         prop_assert!(pepper.hash(read.mode, read.id, read.code) == pepper.hash(again.mode, again.id, again.code));
         // Nothing but the scheme's case and further blanks was lost.
         let folded = String::from_utf8(value[..colon].to_vec()).unwrap().to_ascii_lowercase();

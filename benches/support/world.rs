@@ -15,7 +15,8 @@ use zeroize::Zeroizing;
 pub(crate) const QUESTIONS: usize = 16 * 1024;
 pub(crate) const PEPPER: [u8; 32] = [7; 32];
 const RECORDS_PER_STEP: u64 = 64 * 1024;
-const SETS: u64 = 1_000;
+const AGENTS_MAX: u64 = 100_000;
+const SETS_MAX: u64 = 1_000;
 const AREAS: u64 = 20;
 
 /// How large a world is.
@@ -28,21 +29,18 @@ pub(crate) struct Size {
 }
 
 impl Size {
-    pub(crate) const fn of(keys: u64) -> Self {
-        let (agents, sets) = (keys.div_ceil(10), keys.div_ceil(10));
-        let agents = if agents > 100_000 { 100_000 } else { agents };
-        Self {
-            keys,
-            agents,
-            sets: if sets > SETS { SETS } else { sets },
-            endpoints: if keys > 10_000 { 10_000 } else { 1_000 },
-        }
+    /// So many keys, of up to 100,000 agents and 1,000 distinct sets.
+    pub(crate) const fn of(keys: u64, endpoints: u64) -> Self {
+        let agents = if keys > AGENTS_MAX { AGENTS_MAX } else { keys };
+        Self { keys, agents, sets: if keys > SETS_MAX { SETS_MAX } else { keys }, endpoints }
     }
 }
 
 pub(crate) struct World {
     pub(crate) size: Size,
     pub(crate) compiler: Compiler,
+    sets: Vec<Arc<TagSet>>,
+    pepper: Arc<Pepper>,
 }
 
 pub(crate) fn code(id: u64) -> String {
@@ -98,8 +96,8 @@ pub(crate) fn key(number: u64, world: Size, sets: &[Arc<TagSet>], pepper: &Peppe
 }
 
 impl World {
-    pub(crate) fn new(keys: u64) -> Self {
-        let size = Size::of(keys);
+    pub(crate) fn new(size: Size) -> Self {
+        let keys = size.keys;
         let pepper = Arc::new(Pepper::new(Zeroizing::new(PEPPER)));
         let mut compiler = Compiler::new(Arc::clone(&pepper));
         let sets: Vec<_> = (0..size.sets)
@@ -116,7 +114,12 @@ impl World {
             step((next..end).map(|number| key(number, size, &sets, &pepper)).collect());
             next = end;
         }
-        Self { size, compiler }
+        Self { size, compiler, sets, pepper }
+    }
+
+    /// The record of a key as it is, to be changed.
+    pub(crate) fn key(&self, number: u64) -> Record {
+        key(number, self.size, &self.sets, &self.pepper)
     }
 
     /// Frames of questions about uniformly random keys, one behind the other, `depth` to a read; where each read ends.

@@ -54,7 +54,7 @@ impl Reading {
     }
 
     /// Every view that is taken from now on shows `directory`.
-    pub(super) fn publish(&self, directory: Directory, counts: Counts) {
+    pub fn publish(&self, directory: Directory, counts: Counts) {
         self.published.store(Arc::new(Published { directory, counts }));
     }
 

@@ -10,9 +10,12 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use keyward::model::Pepper;
+use keyward::registry::Registry;
 use keyward_proto::client::{AdminClient, QueryClient};
 use serde_json::Value;
 use tempfile::TempDir;
+use zeroize::Zeroizing;
 
 /// The binary under test.
 pub const KEYWARD: &str = env!("CARGO_BIN_EXE_keyward");
@@ -206,6 +209,19 @@ impl Home {
     /// Directories in memory where the host has such a place, else as [`Home::new`]: many commits without many fsyncs.
     pub fn in_memory() -> Self {
         TempDir::with_prefix_in("kw", "/dev/shm").map_or_else(|_| Self::new(), |directory| Self { directory })
+    }
+
+    /// A registry in this process, on what a real daemon wrote.
+    pub fn registry(&self, world: &Value) -> Registry {
+        let daemon = self.start();
+        self.apply(world);
+        daemon.stop();
+        let digits = std::fs::read_to_string(self.data().join("pepper")).unwrap();
+        let mut pepper = Zeroizing::new([0; 32]);
+        for (byte, pair) in pepper.iter_mut().zip(digits.trim().as_bytes().chunks(2)) {
+            *byte = u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap();
+        }
+        Registry::open(&self.data(), Pepper::new(pepper), Box::new(|_| {})).unwrap()
     }
 }
 

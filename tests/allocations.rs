@@ -1,0 +1,100 @@
+//! No question costs an allocation in the steady state: the whole connection runs on this thread, and is counted.
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+#[path = "support/raw.rs"]
+mod raw;
+mod support;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use allocation_counter::AllocationInfo;
+use keyward::registry::Registry;
+use keyward::serve::listen::{Access, bind};
+use keyward::serve::{Admins, ConnectionLimits, Deadlines, Doors, Rules};
+use keyward_proto::query::{Asker, Check, QueryRequest, Target};
+use raw::{KEY, check, put, who};
+use support::Home;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::UnixStream;
+use tokio::runtime::Runtime;
+use tokio::task::LocalSet;
+use tokio_util::sync::CancellationToken;
+
+/// After so many questions all buffers have their size.
+const WARM_UP: usize = 50;
+const COUNTED: usize = 1000;
+const TOGETHER: &str = "all of them in one write";
+
+fn get(path: &[u8]) -> Target<'_> {
+    Target::Endpoint { method: b"GET", path }
+}
+
+/// A question of each outcome that costs its own way through the checks.
+fn questions() -> Vec<(&'static str, Vec<u8>)> {
+    let from_address = Asker { address: Some(b"10.1.2.3"), ..raw::asker(KEY) };
+    let known = Check { asker: from_address, target: get(b"/api/v2/tickets?page=2") };
+    vec![
+        ("allowed", check(1, KEY, get(b"/api/v2/tickets"))),
+        ("allowed, with an address", put(&QueryRequest::Check(known), 2)),
+        ("who", who(3, KEY)),
+        ("wrong code", check(4, "key 3:WRONGWRONGWRONG", get(b"/api/v2/tickets"))),
+        ("unknown id", check(5, "key 77:WRONGWRONGWRONG", get(b"/api/v2/tickets"))),
+        ("malformed credential", check(6, "key", get(b"/api/v2/tickets"))),
+        ("no such endpoint", check(7, KEY, get(b"/api/v2/nothing/of/this/kind"))),
+        ("ambiguous path", check(8, KEY, get(b"/api/v2/../tickets"))),
+        ("bad method", check(9, KEY, Target::Endpoint { method: b"get", path: b"/api/v2/tickets" })),
+    ]
+}
+
+/// A daemon in this process and thread.
+fn serve(runtime: &Runtime, local: &LocalSet, home: &Home, registry: Registry) -> UnixStream {
+    let limits = ConnectionLimits { total: 8, per_uid: 8 };
+    let rules = Rules {
+        connections: limits,
+        http_connections: limits,
+        deadlines: Deadlines { frame: Duration::from_secs(10), idle: Duration::from_secs(60) },
+        admins: Admins::default(),
+        session_cookie: "session".to_string(),
+        stop_deadline: Duration::from_secs(1),
+    };
+    let _inside = runtime.enter();
+    let listen = |name: &str| bind(&home.path().join(name), Access::Owner).unwrap();
+    let doors = Doors { query: listen("query"), admin: listen("admin"), http: listen("http"), http_loopback: None };
+    local.spawn_local(keyward::serve::serve(Arc::new(registry), doors, rules, CancellationToken::new()));
+    local.block_on(runtime, UnixStream::connect(home.path().join("query"))).unwrap()
+}
+
+/// Sends `bytes` and reads `replies` frames, `times` over.
+async fn ask(stream: &mut UnixStream, bytes: &[u8], replies: usize, times: usize, buffer: &mut [u8]) {
+    for _ in 0..times {
+        stream.write_all(bytes).await.unwrap();
+        for _ in 0..replies {
+            stream.read_exact(&mut buffer[..4]).await.unwrap();
+            let length = u32::from_be_bytes(*buffer.first_chunk().unwrap()) as usize;
+            stream.read_exact(&mut buffer[..length]).await.unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_question_allocates_nothing_in_the_steady_state() {
+    let home = Home::new();
+    let registry = home.registry(&raw::world());
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let local = LocalSet::new();
+    let mut stream = serve(&runtime, &local, &home, registry);
+    let mut buffer = vec![0; 64 * 1024];
+    let mut questions = questions();
+    let pipelined: Vec<u8> = questions.iter().flat_map(|(_, bytes)| bytes.clone()).collect();
+    let together = questions.len();
+    questions.push((TOGETHER, pipelined));
+    for (what, bytes) in &questions {
+        let replies = if *what == TOGETHER { together } else { 1 };
+        local.block_on(&runtime, ask(&mut stream, bytes, replies, WARM_UP, &mut buffer));
+        let AllocationInfo { count_total, bytes_total, .. } = allocation_counter::measure(|| {
+            local.block_on(&runtime, ask(&mut stream, bytes, replies, COUNTED, &mut buffer));
+        });
+        assert_eq!(count_total, 0, "{what}: {count_total} allocations of {bytes_total} bytes in {COUNTED} rounds");
+    }
+}
