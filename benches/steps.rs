@@ -4,6 +4,7 @@
 //! in its world. `decision.rs` beside it has the whole, in ratios.
 
 #[path = "support/world.rs"]
+#[allow(dead_code, reason = "decision.rs uses the rest")]
 mod world;
 
 use std::sync::LazyLock;

@@ -175,6 +175,11 @@ impl<'d, 'a> Inquiry<'d, 'a> {
         if let Some(route) = public_route(&target) {
             return Ok(Terms { identity: None, route: Some(route) });
         }
+        // Both come while the code is hashed.
+        self.look_further_ahead();
+        if let Judged::Endpoint(Ok(endpoint)) = target {
+            black_box(endpoint.route().template().as_bytes().first());
+        }
         let known = self.known(wanted_agent)?;
         match &target {
             Judged::Nobody => Ok(Terms { identity: Some(known.identity()), route: None }),

@@ -204,7 +204,8 @@ pub struct HotAgent {
     removed: bool,
 }
 
-/// What deciding needs of an endpoint.
+/// What deciding needs of an endpoint. Two neighbouring cache lines are fetched as one.
+#[repr(align(128))]
 pub struct HotEndpoint {
     /// The method.
     pub method: Method,
@@ -330,5 +331,6 @@ mod tests {
     fn a_hot_record_fits_a_cache_line() {
         assert_eq!(size_of::<HotCredential>(), 64);
         assert_eq!(size_of::<HotAgent>(), 64);
+        assert_eq!(size_of::<HotEndpoint>(), 128);
     }
 }

@@ -1,31 +1,42 @@
 //! An immutable table of records by id that shares structure with the table it was made from.
 //!
 //! Ids are mostly dense: leaves hold up to 256 neighbouring ids, packed, and a leaf's bitmap lies beside the pointer to
-//! it, so that a look-up touches one cache line of records. Changing a record copies its leaf, one page of leaf
-//! pointers and the list of pages; everything else is shared with the table before. Ids from [`DENSE_IDS`] on are kept
+//! it, so that a look-up touches one cache line of records. Changing a record copies its leaf and the pointers on the way
+//! to it, 64 at each level; everything else is shared with the table before. Ids from [`DENSE_IDS`] on are kept
 //! one by one in a persistent hash trie: correct and small, if slower.
 
 use std::sync::Arc;
 
 use rpds::HashTrieMapSync;
 
-/// Ids below this lie in leaves. The list of pages then has at most 1024 entries, which a publish copies.
+/// Ids below this lie in leaves. Then there are at most 64 branches, too.
 pub(super) const DENSE_IDS: u64 = 1 << 26;
 
 const LEAF_BITS: u32 = 8;
-const PAGE_BITS: u32 = 8;
-const LEAVES: usize = 1 << PAGE_BITS;
+/// A copy of so few pointers touches so few reference counts, each on a cache line of its own.
+const FANOUT: usize = 64;
+const FANOUT_BITS: u32 = FANOUT.trailing_zeros();
 const BITMAP_WORDS: usize = (1 << LEAF_BITS) / 64;
 
 /// See the module's doc.
 #[derive(Clone)]
 pub(super) struct Slots<T> {
-    pages: Vec<Option<Arc<Page<T>>>>,
+    branches: Vec<Option<Arc<Branch<T>>>>,
     sparse: HashTrieMapSync<u64, T>,
 }
 
+struct Branch<T> {
+    pages: [Option<Arc<Page<T>>>; FANOUT],
+}
+
+impl<T> Clone for Branch<T> {
+    fn clone(&self) -> Self {
+        Self { pages: self.pages.clone() }
+    }
+}
+
 struct Page<T> {
-    leaves: [Leaf<T>; LEAVES],
+    leaves: [Leaf<T>; FANOUT],
 }
 
 impl<T> Clone for Page<T> {
@@ -85,7 +96,7 @@ impl<T: Clone> Leaf<T> {
 
 impl<T> Default for Slots<T> {
     fn default() -> Self {
-        Self { pages: Vec::new(), sparse: HashTrieMapSync::new_sync() }
+        Self { branches: Vec::new(), sparse: HashTrieMapSync::new_sync() }
     }
 }
 
@@ -95,8 +106,8 @@ impl<T: Clone> Slots<T> {
         if id >= DENSE_IDS {
             return self.sparse.get(&id);
         }
-        let (page, leaf, offset) = split(id);
-        let leaf = &self.pages.get(page)?.as_ref()?.leaves[leaf];
+        let Place { branch, page, leaf, offset } = Place::of(id);
+        let leaf = &self.branches.get(branch)?.as_ref()?.pages[page].as_ref()?.leaves[leaf];
         if leaf.records.len() == 1 << LEAF_BITS {
             // The usual leaf: no id is missing.
             return Some(&leaf.records[usize::from(offset)]);
@@ -113,30 +124,36 @@ impl<T: Clone> Slots<T> {
         }
         let mut changes = changes.into_iter().peekable();
         while let Some((id, _)) = changes.peek() {
-            let (page, leaf, _) = split(*id);
+            let place = Place::of(*id);
             let leaf_number = id >> LEAF_BITS;
             let of_leaf = std::iter::from_fn(|| changes.next_if(|(id, _)| id >> LEAF_BITS == leaf_number));
-            self.leaf_mut(page, leaf).merge(&mut of_leaf.map(|(id, record)| (split(id).2, record)));
+            self.leaf_mut(&place).merge(&mut of_leaf.map(|(id, record)| (Place::of(id).offset, record)));
         }
     }
 
-    fn leaf_mut(&mut self, page: usize, leaf: usize) -> &mut Leaf<T> {
-        if self.pages.len() <= page {
-            self.pages.resize_with(page + 1, || None);
+    fn leaf_mut(&mut self, place: &Place) -> &mut Leaf<T> {
+        if self.branches.len() <= place.branch {
+            self.branches.resize_with(place.branch + 1, || None);
         }
-        let page = self.pages[page].get_or_insert_with(|| {
+        let branch = self.branches[place.branch]
+            .get_or_insert_with(|| Arc::new(Branch { pages: std::array::from_fn(|_| None) }));
+        let page = Arc::make_mut(branch).pages[place.page].get_or_insert_with(|| {
             let empty = Leaf { present: [0; BITMAP_WORDS], records: Arc::from([]) };
             Arc::new(Page { leaves: std::array::from_fn(|_| empty.clone()) })
         });
-        &mut Arc::make_mut(page).leaves[leaf]
+        &mut Arc::make_mut(page).leaves[place.leaf]
     }
 
     /// All records with their ids, in no promised order.
     pub(super) fn iter(&self) -> impl Iterator<Item = (u64, &T)> {
-        let pages = self.pages.iter().enumerate().filter_map(|(number, page)| Some((number, page.as_ref()?)));
+        let branches = self.branches.iter().enumerate();
+        let pages = branches.flat_map(|(number, branch)| {
+            let pages = branch.iter().flat_map(|branch| branch.pages.iter().enumerate());
+            pages.filter_map(move |(page, found)| Some((number << FANOUT_BITS | page, found.as_ref()?)))
+        });
         let dense = pages.flat_map(|(page_number, page)| {
             page.leaves.iter().enumerate().flat_map(move |(leaf_number, leaf)| {
-                let first = ((page_number << PAGE_BITS | leaf_number) << LEAF_BITS) as u64;
+                let first = ((page_number << FANOUT_BITS | leaf_number) << LEAF_BITS) as u64;
                 let offsets = (0..=u8::MAX).filter(|&offset| leaf.rank(offset).is_some());
                 offsets.zip(leaf.records.iter()).map(move |(offset, record)| (first + u64::from(offset), record))
             })
@@ -145,11 +162,21 @@ impl<T: Clone> Slots<T> {
     }
 }
 
-/// Page, leaf in it, offset in that.
-fn split(id: u64) -> (usize, usize, u8) {
-    let page = (id >> (LEAF_BITS + PAGE_BITS)) as usize;
-    let leaf = (id >> LEAF_BITS) as usize % LEAVES;
-    (page, leaf, (id & 0xff) as u8)
+/// The way to a dense id.
+struct Place {
+    branch: usize,
+    page: usize,
+    leaf: usize,
+    offset: u8,
+}
+
+impl Place {
+    const fn of(id: u64) -> Self {
+        let leaf = (id >> LEAF_BITS) as usize;
+        let page = leaf >> FANOUT_BITS;
+        let branch = page >> FANOUT_BITS;
+        Self { branch, page: page % FANOUT, leaf: leaf % FANOUT, offset: (id & 0xff) as u8 }
+    }
 }
 
 #[cfg(test)]

@@ -29,13 +29,29 @@ const ROOT: NodeIndex = 0;
 /// What can follow one beginning of a path, but for the literals, which [`Edges`] has for all nodes.
 #[derive(Default)]
 struct Node {
-    has_literals: bool,
-    affixed: BTreeMap<AffixRank, Affixes>,
-    plain: Option<NodeIndex>,
+    /// Few nodes have any, so they lie aside: two nodes fit a cache line.
+    affixed: Option<Box<BTreeMap<AffixRank, Affixes>>>,
+    /// Never the root.
+    plain: Option<NonZero<NodeIndex>>,
     /// The endpoint of `{name...}` here.
-    rest: Option<u32>,
+    rest: EndpointIndex,
     /// The endpoint when the path ends here.
-    end: Option<u32>,
+    end: EndpointIndex,
+    has_literals: bool,
+}
+
+/// An endpoint's place in the list that the router was built from, or none.
+#[derive(Clone, Copy, Default)]
+struct EndpointIndex(Option<NonZero<u32>>);
+
+impl EndpointIndex {
+    fn new(index: u32) -> Self {
+        Self(NonZero::new(index + 1))
+    }
+
+    fn get(self) -> Option<u32> {
+        self.0.map(|one_more| one_more.get() - 1)
+    }
 }
 
 /// Lengths of a parameter's prefix and suffix, in the order to try them: longer prefix first, then longer suffix.
@@ -46,7 +62,7 @@ type Affixes = HashMap<Box<[u8]>, HashMap<Box<[u8]>, NodeIndex>>;
 
 impl Node {
     fn has_only_literals(&self) -> bool {
-        self.plain.is_none() && self.rest.is_none() && self.affixed.is_empty()
+        self.plain.is_none() && self.rest.0.is_none() && self.affixed.is_none()
     }
 }
 
@@ -81,7 +97,7 @@ impl Router {
     fn find_below(&self, mut node: NodeIndex, mut path: Segments<'_>) -> Option<u32> {
         loop {
             let here = &self.nodes[node as usize];
-            let Some(segment) = path.next_text() else { return here.end };
+            let Some(segment) = path.next_text() else { return here.end.get() };
             let literal = if here.has_literals { self.edges.get(node, segment) } else { None };
             if segment.bytes.is_empty() || here.has_only_literals() {
                 // No parameter is empty, and what `{name...}` takes does not begin so.
@@ -92,18 +108,15 @@ impl Router {
                 .and_then(|next| self.find_below(next, path))
                 .or_else(|| self.find_affixed(here, segment.bytes, path));
             match here.plain {
-                Some(plain) if found.is_none() && here.rest.is_none() => node = plain,
-                Some(plain) => return found.or_else(|| self.find_below(plain, path)).or(here.rest),
-                None => return found.or(here.rest),
+                Some(plain) if found.is_none() && here.rest.0.is_none() => node = plain.get(),
+                Some(plain) => return found.or_else(|| self.find_below(plain.get(), path)).or(here.rest.get()),
+                None => return found.or(here.rest.get()),
             }
         }
     }
 
     fn find_affixed(&self, here: &Node, segment: &[u8], path: Segments<'_>) -> Option<u32> {
-        if here.affixed.is_empty() {
-            return None;
-        }
-        here.affixed.iter().find_map(|(Reverse((prefix, suffix)), affixes)| {
+        here.affixed.as_ref()?.iter().find_map(|(Reverse((prefix, suffix)), affixes)| {
             // At least one byte is the parameter's.
             let behind_value = segment.len().checked_sub(*suffix).filter(|end| end > prefix)?;
             let next = affixes.get(&segment[..*prefix])?.get(&segment[behind_value..])?;
@@ -121,21 +134,22 @@ fn insert(nodes: &mut Vec<Node>, literals: &mut Literals, tree: NodeIndex, templ
         node = match segment {
             Segment::Literal(text) => literal_child(nodes, literals, node, text),
             Segment::Parameter { prefix: "", suffix: "" } => match nodes[node as usize].plain {
-                Some(child) => child,
+                Some(child) => child.get(),
                 None => {
                     let child = new_node(nodes);
-                    *nodes[node as usize].plain.insert(child)
+                    nodes[node as usize].plain = NonZero::new(child);
+                    child
                 }
             },
             Segment::Parameter { prefix, suffix } => affixed_child(nodes, node, prefix, suffix),
             // Always a template's last segment.
             Segment::Rest => {
-                nodes[node as usize].rest = Some(index);
+                nodes[node as usize].rest = EndpointIndex::new(index);
                 return;
             }
         };
     }
-    nodes[node as usize].end = Some(index);
+    nodes[node as usize].end = EndpointIndex::new(index);
 }
 
 fn new_node(nodes: &mut Vec<Node>) -> NodeIndex {
@@ -151,10 +165,12 @@ fn literal_child(nodes: &mut Vec<Node>, literals: &mut Literals, node: NodeIndex
 fn affixed_child(nodes: &mut Vec<Node>, node: NodeIndex, prefix: &str, suffix: &str) -> NodeIndex {
     let rank = Reverse((prefix.len(), suffix.len()));
     let (prefix, suffix): (Box<[u8]>, Box<[u8]>) = (prefix.as_bytes().into(), suffix.as_bytes().into());
-    let known = nodes[node as usize].affixed.get(&rank).and_then(|affixes| affixes.get(&prefix)?.get(&suffix).copied());
+    let affixed = nodes[node as usize].affixed.as_ref();
+    let known = affixed.and_then(|ranks| ranks.get(&rank)?.get(&prefix)?.get(&suffix).copied());
     known.unwrap_or_else(|| {
         let child = new_node(nodes);
-        nodes[node as usize].affixed.entry(rank).or_default().entry(prefix).or_default().insert(suffix, child);
+        let affixed = nodes[node as usize].affixed.get_or_insert_default();
+        affixed.entry(rank).or_default().entry(prefix).or_default().insert(suffix, child);
         child
     })
 }
