@@ -109,11 +109,17 @@ impl Writer {
         match results {
             Ok(results) => {
                 self.publish(&results);
+                let mut changes = Vec::new();
                 for (reply, result) in replies.into_iter().zip(results) {
                     // Whoever asked may be gone; the change stands.
-                    let _ = reply.send(result.map(|written| written.outcome));
+                    let _ = reply.send(result.map(|written| {
+                        changes.extend(written.change);
+                        written.outcome
+                    }));
                 }
                 self.shared.observe(Stage::Acknowledged);
+                // Nobody waits for the log.
+                changes.iter().for_each(log);
             }
             Err(fault) => {
                 for reply in replies {
@@ -127,7 +133,9 @@ impl Writer {
     fn write(&mut self, orders: Vec<Order>) -> Result<Vec<Result<Written, Refusal>>, StoreFault> {
         let shared = Arc::clone(&self.shared);
         let mut transaction = shared.store.begin(&self.head)?;
-        transaction.drop_sets(&self.unused_sets)?;
+        if !self.unused_sets.is_empty() {
+            transaction.drop_sets(&self.unused_sets)?;
+        }
         let mut results = Vec::with_capacity(orders.len());
         let mut anything = false;
         for order in orders {
@@ -161,9 +169,6 @@ impl Writer {
             return;
         }
         for (change, revision) in changes {
-            let first = change.records.first().map(Record::key);
-            let first = first.map(|key| key.to_string()).unwrap_or_default();
-            tracing::info!(revision = revision.0, records = change.records.len(), first, "changed");
             self.unused_sets.extend(self.compiler.apply(&change.records, *revision));
         }
         // What one change of the group left another may have taken up.
@@ -250,6 +255,12 @@ impl Writer {
             }
         }
     }
+}
+
+fn log((change, revision): &(Change, Revision)) {
+    let first = change.records.first().map(Record::key);
+    let first = first.map(|key| key.to_string()).unwrap_or_default();
+    tracing::info!(revision = revision.0, records = change.records.len(), first, "changed");
 }
 
 /// redb may panic over a file that was damaged: a fault as others, after which the database is reopened. The writer's

@@ -102,8 +102,8 @@ struct Desk {
 impl Desk {
     async fn answer(&mut self, request: AdminRequest, request_id: u32, frame_bytes: usize, out: &mut Vec<u8>) {
         let reply = match request {
-            AdminRequest::Add(patch) => self.change(patch, Order::Add).await,
-            AdminRequest::Set(patch) => self.change(patch, Order::Set).await,
+            AdminRequest::Add(patch) => self.add(patch).await,
+            AdminRequest::Set(patch) => self.set(patch).await,
             AdminRequest::Remove(selector) => self.remove(&selector).await,
             AdminRequest::Show(selector) => self.show(&selector).await,
             AdminRequest::List(list) => self.list(list).await,
@@ -164,33 +164,47 @@ impl Desk {
         Ok(())
     }
 
-    async fn change(&self, patch: Patch, order: fn(crate::model::Edit) -> Order) -> Result<AdminReply, Refused> {
+    async fn add(&self, patch: Patch) -> Result<AdminReply, Refused> {
         let edit = convert::edit(patch, &mut convert::Sets::default()).map_err(invalid)?;
-        let outcome = self.serving.registry.order(order(edit)).await.map_err(|refusal| refused(refusal, &[]))?;
-        self.done(outcome).await
+        let outcome = self.order(Order::Add(edit)).await?;
+        // It is new, so nothing is stored aside of it.
+        let listed = outcome.record.map(|record| Listed { record, uses: LastUses::default() });
+        Ok(self.done(listed, outcome.new_code.as_ref()))
+    }
+
+    async fn set(&self, patch: Patch) -> Result<AdminReply, Refused> {
+        let edit = convert::edit(patch, &mut convert::Sets::default()).map_err(invalid)?;
+        let outcome = self.order(Order::Set(edit)).await?;
+        Ok(self.done(self.read_again(outcome.record).await, None))
     }
 
     async fn remove(&self, selector: &Selector) -> Result<AdminReply, Refused> {
         let name = convert::record_name(selector).map_err(invalid)?;
-        let order = Order::Remove(name);
-        let outcome = self.serving.registry.order(order).await.map_err(|refusal| refused(refusal, &[]))?;
-        self.done(outcome).await
+        let outcome = self.order(Order::Remove(name)).await?;
+        Ok(self.done(self.read_again(outcome.record).await, None))
     }
 
-    /// The reply to a change: the record as it stands, read again for what is stored aside of it.
-    async fn done(&self, outcome: Outcome) -> Result<AdminReply, Refused> {
-        let Some(record) = outcome.record else {
-            return Ok(AdminReply::Done(Done { record: None, credential: None }));
-        };
-        let credential = outcome.new_code.as_ref().map(|code| written_credential(&record, code));
+    async fn order(&self, order: Order) -> Result<Outcome, Refused> {
+        self.serving.registry.order(order).await.map_err(|refusal| refused(refusal, &[]))
+    }
+
+    /// A record that was changed, with what is stored aside of it.
+    async fn read_again(&self, record: Option<Record>) -> Option<Listed> {
+        let record = record?;
         let name = record.name();
         // The change stands, whether or not the disk can be read now.
-        let listed = match self.blocking(move |registry| registry.show(&name)).await {
-            Ok(Some(listed)) => listed,
-            Ok(None) | Err(_) => Listed { record, uses: LastUses::default() },
-        };
-        let record = Some(convert::record(&listed, self.serving.registry.view().now()));
-        Ok(AdminReply::Done(Done { record, credential: credential.flatten() }))
+        match self.blocking(move |registry| registry.show(&name)).await {
+            Ok(Some(listed)) => Some(listed),
+            Ok(None) | Err(_) => Some(Listed { record, uses: LastUses::default() }),
+        }
+    }
+
+    /// The reply to a change: the record as it stands.
+    fn done(&self, listed: Option<Listed>, new_code: Option<&Code>) -> AdminReply {
+        let credential =
+            listed.as_ref().zip(new_code).and_then(|(listed, code)| written_credential(&listed.record, code));
+        let record = listed.map(|listed| convert::record(&listed, self.serving.registry.view().now()));
+        AdminReply::Done(Done { record, credential })
     }
 
     async fn show(&self, selector: &Selector) -> Result<AdminReply, Refused> {
@@ -198,8 +212,7 @@ impl Desk {
         let words = name.to_string();
         let found = self.blocking(move |registry| registry.show(&name)).await?;
         let listed = found.filter(is_shown).ok_or_else(|| invalid(format!("there is no {words}")))?;
-        let record = Some(convert::record(&listed, self.serving.registry.view().now()));
-        Ok(AdminReply::Done(Done { record, credential: None }))
+        Ok(self.done(Some(listed), None))
     }
 
     async fn list(&self, list: List) -> Result<AdminReply, Refused> {

@@ -34,8 +34,8 @@ use crate::model::UnixSeconds;
 use crate::registry::Registry;
 
 /// Connections on the admin socket. They are not taken from the query socket's, so that an operator gets in however
-/// full that is.
-pub const ADMIN_CONNECTIONS_MAX: usize = 64;
+/// full that is. A hundred programs that change things at once share their commits, and leave room for people.
+pub const ADMIN_CONNECTIONS_MAX: usize = 128;
 /// How long accepting pauses when the system is out of descriptors or memory: trying again at once would spin.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
 /// TCP peers have no user id and count as one user; this id, `(uid_t) -1`, is nobody's.

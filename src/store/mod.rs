@@ -35,8 +35,8 @@ use crate::tags::TagSet;
 
 /// The database's name in its directory.
 pub const DATABASE_FILE: &str = "keyward.redb";
-/// redb's own cache; its default grows to 1 GiB, and answers come from memory anyway.
-const CACHE_BYTES: usize = 64 * 1024 * 1024;
+/// redb's own cache, whose default grows to 1 GiB. Answers come from memory, and inner pages of ten million rows fit.
+const CACHE_BYTES: usize = 16 * 1024 * 1024;
 /// The version of the whole file's format.
 const FORMAT_VERSION: u32 = 1;
 /// The format's row in `meta`; not MACed, so that a newer format can be told from a wrong pepper.
