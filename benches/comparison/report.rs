@@ -218,7 +218,8 @@ impl Report {
             "{machine} Redis {redis}, PostgreSQL {postgres}, nginx {nginx}. {keys} keys, asked uniformly; {repeats} rounds \
              of {seconds} s for each figure, in which the systems took turns; medians. Unix sockets throughout. Servers on one \
              core, the client on another, unless a row says \"same core\"; Keyward, the echo and the 204 server with one \
-             worker. saslauthd takes one request on each connection. A ratio is the median of the rounds' ratios.",
+             worker. saslauthd takes one request on each connection. A ratio is the median of the rounds' ratios. Where the \
+             client kept its whole core busy, the client may be what was measured.",
             machine = results::machine(),
             redis = known(redis::version()),
             postgres = known(postgres::version()),
