@@ -201,6 +201,9 @@ impl Report {
             let words = format!("requests/s against the bare echo, {}", cell.words());
             add(number, &words, self.ratio("Keyward", "echo", cell, per_second), bound);
         }
+        // Whatever the client can do, this is the server's own.
+        let cpu = self.ratio("echo", "Keyward", apart(64, 1), |f| f.server_cpu.unwrap_or(f64::NAN));
+        add("", "server CPU of a request, the bare echo's against Keyward's, 64x1", cpu, Bound::None);
         for system in ["PostgreSQL", "saslauthd"] {
             for cell in Cell::SLOW {
                 let words = format!("requests/s against {system}, {}", cell.words());
