@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use keyward::bench::generator::Plan;
-use keyward::bench::process::{self, Pinned};
+use keyward::bench::process;
 use keyward_proto::client::QueryClient;
 use keyward_proto::query::{Asker, Target};
 use nix::unistd::Pid;
@@ -11,7 +11,7 @@ use nix::unistd::Pid;
 use crate::Options;
 use crate::keyward_server::{Keyward, loaded};
 use crate::results::{Table, median};
-use crate::server::{CLIENT_CORE, Subject};
+use crate::server::{Subject, hold_client};
 use crate::support::{Daemon, Home, say};
 
 /// The numbers of keys that are compared, as far as the options go.
@@ -172,7 +172,7 @@ fn timed_start<'h>(home: &'h Home, asked: Option<(&str, &str, &str)>) -> (Daemon
 fn questions(running: &[Keyward<'_>], options: &Options) -> Vec<[f64; 2]> {
     let mut subjects: Vec<Subject> = running.iter().map(|keyward| keyward.subject(REQUESTS)).collect();
     let mut rates: Vec<[Vec<f64>; 2]> = subjects.iter().map(|_| [Vec::new(), Vec::new()]).collect();
-    let _pinned = Pinned::this_thread(CLIENT_CORE).expect("two cores are needed");
+    let _held = hold_client(false);
     for _ in 0..options.repeats {
         for (column, depth) in [1, 16].into_iter().enumerate() {
             for (subject, rates) in subjects.iter_mut().zip(&mut rates) {
