@@ -108,11 +108,11 @@ struct Group {
 }
 
 fn compare(options: &Options) -> Report {
+    let mut report = Report::new(options.keys, options.repeats, options.seconds);
     let home = Home::new();
     // The others need its world and its frame sizes, so it is always there.
     let keyward = Keyward::start(&home, options.keys);
     let mut groups = groups(options, &keyward);
-    let mut report = Report::new(options.keys, options.repeats, options.seconds);
     for round in 1..=options.repeats {
         say(&format!("round {round} of {}", options.repeats));
         for Group { subjects, cells } in &mut groups {

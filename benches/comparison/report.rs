@@ -95,6 +95,7 @@ impl Series {
 
 /// Everything of one run.
 pub struct Report {
+    machine: String,
     keys: u64,
     repeats: u32,
     seconds: f64,
@@ -134,7 +135,7 @@ impl Bound {
 
 impl Report {
     pub fn new(keys: u64, repeats: u32, seconds: f64) -> Self {
-        Self { keys, repeats, seconds, series: Vec::new() }
+        Self { machine: results::machine(), keys, repeats, seconds, series: Vec::new() }
     }
 
     pub fn add(&mut self, system: &'static str, cell: Cell, figure: Figure) {
@@ -223,7 +224,7 @@ impl Report {
              core, the client on another, unless a row says \"same core\"; Keyward, the echo and the 204 server with one \
              worker. saslauthd takes one request on each connection. A ratio is the median of the rounds' ratios. Where the \
              client kept its whole core busy, the client may be what was measured.",
-            machine = results::machine(),
+            machine = self.machine,
             redis = known(redis::version()),
             postgres = known(postgres::version()),
             nginx = known(nginx::version()),
