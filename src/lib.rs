@@ -18,7 +18,7 @@
 //! | [`serve`] | registry, model, tags, proto |
 //! | [`config`] | – |
 //! | [`daemon`] | all of the above |
-//! | [`bench`] | proto |
+//! | [`bench`](mod@bench) | proto |
 //! | [`cli`] | proto, config, tags, route, bench |
 //!
 //! `tests/layers.rs` reads the sources and fails on an edge outside this table; the README has the table with what each

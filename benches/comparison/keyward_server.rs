@@ -9,7 +9,7 @@ use keyward_proto::client::QueryClient;
 use keyward_proto::query::{Asker, Check, QueryReply, QueryRequest, Target};
 use nix::unistd::Pid;
 
-use crate::server::{SERVER_CORE, Subject};
+use crate::server::{Subject, server_core};
 use crate::support::{Daemon, Home};
 
 /// Questions whose sizes are averaged.
@@ -59,7 +59,7 @@ impl<'h> Keyward<'h> {
         let daemon = home.start_with(|command| {
             command.arg("--config").arg(&config);
         });
-        let pinned = Pinned::process(Pid::from_raw(daemon.pid()), SERVER_CORE).unwrap();
+        let pinned = Pinned::process(Pid::from_raw(daemon.pid()), server_core()).unwrap();
         Self { world, _pinned: pinned, daemon }
     }
 

@@ -29,10 +29,9 @@ use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
 use keyward::bench::generator::Plan;
-use keyward::bench::process::Pinned;
 use keyward_server::Keyward;
 use report::{Cell, Figure, Report};
-use server::{CLIENT_CORE, SERVER_CORE, Subject};
+use server::{Subject, hold_client};
 use support::{Home, say};
 
 /// Requests made beforehand for each system, at most: they last longer than a round.
@@ -109,11 +108,11 @@ struct Group {
 }
 
 fn compare(options: &Options) -> Report {
+    let mut report = Report::new(options.keys, options.repeats, options.seconds);
     let home = Home::new();
     // The others need its world and its frame sizes, so it is always there.
     let keyward = Keyward::start(&home, options.keys);
     let mut groups = groups(options, &keyward);
-    let mut report = Report::new(options.keys, options.repeats, options.seconds);
     for round in 1..=options.repeats {
         say(&format!("round {round} of {}", options.repeats));
         for Group { subjects, cells } in &mut groups {
@@ -128,8 +127,7 @@ fn compare(options: &Options) -> Report {
 }
 
 fn measure(subject: &mut Subject, cell: Cell, seconds: f64) -> Figure {
-    let core = if cell.same_core { SERVER_CORE } else { CLIENT_CORE };
-    let _pinned = Pinned::this_thread(core).expect("two cores are needed");
+    let _held = hold_client(cell.same_core);
     let measured = subject.measure(Plan {
         connections: cell.connections,
         depth: cell.depth,

@@ -95,6 +95,7 @@ impl Series {
 
 /// Everything of one run.
 pub struct Report {
+    machine: String,
     keys: u64,
     repeats: u32,
     seconds: f64,
@@ -134,7 +135,7 @@ impl Bound {
 
 impl Report {
     pub fn new(keys: u64, repeats: u32, seconds: f64) -> Self {
-        Self { keys, repeats, seconds, series: Vec::new() }
+        Self { machine: results::machine(), keys, repeats, seconds, series: Vec::new() }
     }
 
     pub fn add(&mut self, system: &'static str, cell: Cell, figure: Figure) {
@@ -201,6 +202,9 @@ impl Report {
             let words = format!("requests/s against the bare echo, {}", cell.words());
             add(number, &words, self.ratio("Keyward", "echo", cell, per_second), bound);
         }
+        // Whatever the client can do, this is the server's own.
+        let cpu = self.ratio("echo", "Keyward", apart(64, 1), |f| f.server_cpu.unwrap_or(f64::NAN));
+        add("", "server CPU of a request, the bare echo's against Keyward's, 64x1", cpu, Bound::None);
         for system in ["PostgreSQL", "saslauthd"] {
             for cell in Cell::SLOW {
                 let words = format!("requests/s against {system}, {}", cell.words());
@@ -218,8 +222,9 @@ impl Report {
             "{machine} Redis {redis}, PostgreSQL {postgres}, nginx {nginx}. {keys} keys, asked uniformly; {repeats} rounds \
              of {seconds} s for each figure, in which the systems took turns; medians. Unix sockets throughout. Servers on one \
              core, the client on another, unless a row says \"same core\"; Keyward, the echo and the 204 server with one \
-             worker. saslauthd takes one request on each connection. A ratio is the median of the rounds' ratios.",
-            machine = results::machine(),
+             worker. saslauthd takes one request on each connection. A ratio is the median of the rounds' ratios. Where the \
+             client kept its whole core busy, the client may be what was measured.",
+            machine = self.machine,
             redis = known(redis::version()),
             postgres = known(postgres::version()),
             nginx = known(nginx::version()),

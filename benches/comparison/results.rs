@@ -57,18 +57,19 @@ fn said(command: &str, arguments: &[&str]) -> String {
     output.map_or_else(|_| "unknown".to_owned(), |output| String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
-/// Date, commit, processor, system and compiler.
+/// Date, commit, processor, system and compiler, and how busy the host is: asked before anything is begun.
 pub fn machine() -> String {
     let cpu = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let cpu = cpu.lines().find_map(|line| Some(line.strip_prefix("model name")?.split_once(':')?.1.trim()));
     format!(
-        "{date}, commit {commit}. {cpu}, {cores} cores, Linux {kernel}, {rustc}.",
+        "{date}, commit {commit}. {cpu}, {cores} cores, Linux {kernel}, {rustc}. Load average when it began: {load}.",
         date = said("date", &["-u", "+%Y-%m-%d"]),
         commit = said("git", &["describe", "--always", "--dirty"]),
         cpu = cpu.unwrap_or("unknown processor"),
         cores = std::thread::available_parallelism().map_or(0, std::num::NonZero::get),
         kernel = said("uname", &["-r"]),
         rustc = said("rustc", &["--version"]),
+        load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default().split(' ').next().unwrap_or("unknown"),
     )
 }
 

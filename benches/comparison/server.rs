@@ -6,17 +6,35 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::LazyLock;
 
 use keyward::bench::exchange::Exchange;
 use keyward::bench::generator::{self, Measured, Plan};
+use keyward::bench::process::Pinned;
+use nix::sched::{CpuSet, sched_getaffinity};
 use nix::unistd::Pid;
 
 use crate::support::wait_until;
 
-/// Where servers run.
-pub const SERVER_CORE: usize = 0;
-/// Where the client runs, unless it shares the servers' core.
-pub const CLIENT_CORE: usize = 1;
+/// The first two cores that this process may use when it starts: the servers', and the client's unless it shares theirs.
+/// With one core alone both are it.
+static CORES: LazyLock<(usize, usize)> = LazyLock::new(|| {
+    let allowed = sched_getaffinity(Pid::from_raw(0)).unwrap();
+    let mut cores = (0..CpuSet::count()).filter(|core| allowed.is_set(*core).unwrap());
+    let first = cores.next().expect("a process may use a core");
+    (first, cores.next().unwrap_or(first))
+});
+
+/// Where servers run. Asked for the first time before anything is held on a core.
+pub fn server_core() -> usize {
+    CORES.0
+}
+
+/// Holds this thread, which asks, on the client's core or on the servers'.
+pub fn hold_client(same_core: bool) -> Pinned {
+    let core = if same_core { CORES.0 } else { CORES.1 };
+    Pinned::this_thread(core).expect("this process may use the core")
+}
 
 /// A process that ends with this one, however that ends.
 pub struct Started(Child);
@@ -45,7 +63,7 @@ impl Drop for Started {
 /// `taskset` with the servers' core, to which a program and its arguments are added.
 pub fn on_server_core() -> Command {
     let mut command = Command::new("taskset");
-    command.args(["-c", &SERVER_CORE.to_string()]);
+    command.args(["-c", &server_core().to_string()]);
     command
 }
 

@@ -65,6 +65,7 @@ enum Part {
 
 fn main() {
     let options = Options::parse();
+    let machine = results::machine();
     let wanted = |part| options.only.is_empty() || options.only.contains(&part);
     let mut targets = Table::new(&["target", "figure", "measured", "needed; sought"]);
     let mut details = Vec::new();
@@ -80,10 +81,7 @@ fn main() {
     let introduction = format!(
         "{} Up to {} keys; {} rounds of {} s for each figure, in which what is compared took turns; medians. Server on one \
          core, client on another, one worker; at starts, imports and writes it has all cores and as many workers.",
-        results::machine(),
-        options.keys,
-        options.repeats,
-        options.seconds
+        machine, options.keys, options.repeats, options.seconds
     );
     say(&format!("{introduction}\n\n{}", targets.text()));
     details.iter().for_each(|table| say(&table.text()));

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use keyward::bench::generator::Plan;
-use keyward::bench::process::{self, Pinned};
+use keyward::bench::process;
 use keyward_proto::client::QueryClient;
 use keyward_proto::query::{Asker, Target};
 use nix::unistd::Pid;
@@ -11,7 +11,7 @@ use nix::unistd::Pid;
 use crate::Options;
 use crate::keyward_server::{Keyward, loaded};
 use crate::results::{Table, median};
-use crate::server::{CLIENT_CORE, Subject};
+use crate::server::{Subject, hold_client};
 use crate::support::{Daemon, Home, say};
 
 /// The numbers of keys that are compared, as far as the options go.
@@ -81,7 +81,7 @@ fn add_targets(sizes: &[Size], rates: &[[f64; 2]], empty_resident: u64, targets:
     for (less, more) in sizes.iter().zip(&sizes[1..]).filter(|(less, _)| less.keys >= 100_000) {
         let bytes = more.resident.saturating_sub(less.resident) as f64 / (more.keys - less.keys) as f64;
         let words = format!("resident bytes of each key between {} and {}", less.keys, more.keys);
-        targets.row(&["10", &words, &format!("{bytes:.0} B"), "≤ 128 B"]);
+        targets.row(&["", &words, &format!("{bytes:.0} B"), ""]);
     }
     for size in sizes.iter().filter(|size| size.keys >= 1_000_000) {
         let bytes = size.resident.saturating_sub(empty_resident) as f64 / size.keys as f64;
@@ -89,7 +89,7 @@ fn add_targets(sizes: &[Size], rates: &[[f64; 2]], empty_resident: u64, targets:
             "resident bytes over an empty daemon by keys, {} keys; 100,000 agents and 10,000 endpoints included",
             size.keys
         );
-        targets.row(&["", &words, &format!("{bytes:.0} B"), ""]);
+        targets.row(&["10", &words, &format!("{bytes:.0} B"), "≤ 128 B"]);
         let (start, import) =
             if size.keys == 1_000_000 { ("≤ 0.8 s; ≤ 0.4 s", "≤ 5 s") } else { ("≤ 8 s; ≤ 4 s", "≤ 60 s") };
         let words = format!("start to first answer, {} keys", size.keys);
@@ -172,7 +172,7 @@ fn timed_start<'h>(home: &'h Home, asked: Option<(&str, &str, &str)>) -> (Daemon
 fn questions(running: &[Keyward<'_>], options: &Options) -> Vec<[f64; 2]> {
     let mut subjects: Vec<Subject> = running.iter().map(|keyward| keyward.subject(REQUESTS)).collect();
     let mut rates: Vec<[Vec<f64>; 2]> = subjects.iter().map(|_| [Vec::new(), Vec::new()]).collect();
-    let _pinned = Pinned::this_thread(CLIENT_CORE).expect("two cores are needed");
+    let _held = hold_client(false);
     for _ in 0..options.repeats {
         for (column, depth) in [1, 16].into_iter().enumerate() {
             for (subject, rates) in subjects.iter_mut().zip(&mut rates) {

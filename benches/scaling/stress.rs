@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use keyward::bench::generator::Measured;
-use keyward::bench::process::{Pinned, resident_bytes};
+use keyward::bench::process::resident_bytes;
 use keyward::bench::questions::Mix;
 use keyward_proto::admin::{AdminReply, AdminRequest, CredentialPatch, Patch};
 use keyward_proto::query::Mode;
@@ -16,7 +16,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use crate::Options;
 use crate::keyward_server::Keyward;
 use crate::results::{Table, median};
-use crate::server::{CLIENT_CORE, Subject};
+use crate::server::{Subject, hold_client};
 use crate::sizes::plan;
 use crate::support::{Home, say, wait_until};
 
@@ -87,23 +87,22 @@ fn one(
     seconds: f64,
 ) -> (Measured, f64) {
     let plan = plan(64, depth, seconds);
-    let pinned = || Pinned::this_thread(CLIENT_CORE).expect("two cores are needed");
     match beside {
         Beside::Nothing => {
-            let _pinned = pinned();
+            let _held = hold_client(false);
             (right.measure(plan), 0.0)
         }
         Beside::WrongCodes => {
-            let _pinned = pinned();
+            let _held = hold_client(false);
             (wrong.measure(plan), 0.0)
         }
         Beside::Writer => beside_a_writer(keyward.home(), || {
-            let _pinned = pinned();
+            let _held = hold_client(false);
             right.measure(plan)
         }),
         Beside::Crowd => {
             let measured = in_a_crowd(keyward.home(), || {
-                let _pinned = pinned();
+                let _held = hold_client(false);
                 right.measure(plan)
             });
             (measured, 0.0)

@@ -227,6 +227,7 @@ mod tests {
             (ClientError::Closed.into(), 4),
             (ClientError::Io(io::ErrorKind::TimedOut.into()).into(), 4),
             (CliError::OtherReply, 4),
+            (CliError::Unmeasured("x".into()), 4),
         ] {
             assert_eq!(error.exit().status(), status, "{error}");
         }
