@@ -175,8 +175,7 @@ impl<'d, 'a> Inquiry<'d, 'a> {
         if let Some(route) = public_route(&target) {
             return Ok(Terms { identity: None, route: Some(route) });
         }
-        // Both come while the code is hashed.
-        self.look_further_ahead();
+        // It comes while the code is hashed, as the agent does.
         if let Judged::Endpoint(Ok(endpoint)) = target {
             black_box(endpoint.route().template().as_bytes().first());
         }
@@ -215,11 +214,17 @@ fn authenticate<'d>(
     now: UnixSeconds,
 ) -> Result<Known<'d>, Stop> {
     let Presented { credential: presented, found } = (*presented)?;
+    // Looked up before the hash, so that it comes meanwhile; nothing is concluded from it before its turn.
+    let agent = match found {
+        Lookup::Found(credential) => acting_agent(credential, wanted_agent)
+            .map_err(Stop::from)
+            .and_then(|id| Ok((id, enabled_agent(directory, id)?))),
+        Lookup::Absent | Lookup::Damaged => Err(Stop::Fault),
+    };
     let (credential, code) = proven_credential(directory.pepper(), &presented, found, now)?;
     credential_in_force(credential, now)?;
     address_allowed(credential, asker)?;
-    let agent_id = acting_agent(credential, wanted_agent)?;
-    let agent = enabled_agent(directory, agent_id)?;
+    let (agent_id, agent) = agent?;
     let switched = wanted_agent.is_some() && credential.agent() != Some(agent_id);
     Ok(Known { mode: presented.mode, id: presented.id, credential, code, agent, switched })
 }

@@ -48,12 +48,14 @@ impl<T> Clone for Page<T> {
 struct Leaf<T> {
     /// Which of the 256 ids are there; the records lie packed in their order.
     present: [u64; BITMAP_WORDS],
+    /// How many of them lie before each word of `present`.
+    before: [u8; BITMAP_WORDS],
     records: Arc<[T]>,
 }
 
 impl<T> Clone for Leaf<T> {
     fn clone(&self) -> Self {
-        Self { present: self.present, records: Arc::clone(&self.records) }
+        Self { present: self.present, before: self.before, records: Arc::clone(&self.records) }
     }
 }
 
@@ -64,9 +66,8 @@ impl<T> Leaf<T> {
         if self.present[word] >> bit & 1 == 0 {
             return None;
         }
-        let before: u32 = self.present[..word].iter().map(|w| w.count_ones()).sum();
         let below = self.present[word] & ((1 << bit) - 1);
-        Some((before + below.count_ones()) as usize)
+        Some(usize::from(self.before[word]) + below.count_ones() as usize)
     }
 }
 
@@ -90,6 +91,12 @@ impl<T: Clone> Leaf<T> {
             }
         }
         self.present = present;
+        for word in 1..BITMAP_WORDS {
+            // At most 192: the last word's own are not counted.
+            #[expect(clippy::cast_possible_truncation, reason = "a word has 64 bits")]
+            let ones = present[word - 1].count_ones() as u8;
+            self.before[word] = self.before[word - 1] + ones;
+        }
         self.records = merged.into();
     }
 }
@@ -108,10 +115,6 @@ impl<T: Clone> Slots<T> {
         }
         let Place { branch, page, leaf, offset } = Place::of(id);
         let leaf = &self.branches.get(branch)?.as_ref()?.pages[page].as_ref()?.leaves[leaf];
-        if leaf.records.len() == 1 << LEAF_BITS {
-            // The usual leaf: no id is missing.
-            return Some(&leaf.records[usize::from(offset)]);
-        }
         leaf.rank(offset).map(|rank| &leaf.records[rank])
     }
 
@@ -138,7 +141,7 @@ impl<T: Clone> Slots<T> {
         let branch = self.branches[place.branch]
             .get_or_insert_with(|| Arc::new(Branch { pages: std::array::from_fn(|_| None) }));
         let page = Arc::make_mut(branch).pages[place.page].get_or_insert_with(|| {
-            let empty = Leaf { present: [0; BITMAP_WORDS], records: Arc::from([]) };
+            let empty = Leaf { present: [0; BITMAP_WORDS], before: [0; BITMAP_WORDS], records: Arc::from([]) };
             Arc::new(Page { leaves: std::array::from_fn(|_| empty.clone()) })
         });
         &mut Arc::make_mut(page).leaves[place.leaf]

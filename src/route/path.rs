@@ -48,16 +48,31 @@ pub(super) struct Segments<'a> {
 #[derive(Clone, Copy)]
 pub(super) struct SegmentText<'a> {
     pub(super) bytes: &'a [u8],
-    /// The first eight bytes as a little-endian number; zeros behind a shorter segment.
-    pub(super) head: u64,
+    /// The first sixteen bytes as a little-endian number; zeros behind a shorter segment.
+    pub(super) head: u128,
 }
 
 /// Bytes of [`SegmentText::head`].
-pub(super) const HEAD_BYTES: usize = 8;
+pub(super) const HEAD_BYTES: usize = 16;
 
 impl<'a> SegmentText<'a> {
     pub(super) fn new(bytes: &'a [u8]) -> Self {
-        Self { bytes, head: head(bytes) }
+        Self::beginning(bytes, bytes.len())
+    }
+
+    /// The first `length` bytes of `rest`.
+    #[inline]
+    fn beginning(rest: &'a [u8], length: usize) -> Self {
+        let bytes = &rest[..length];
+        let head = match rest.first_chunk() {
+            Some(word) => u128::from_le_bytes(*word) & low_bytes(length),
+            None => {
+                let mut word = [0; HEAD_BYTES];
+                word[..length].copy_from_slice(bytes);
+                u128::from_le_bytes(word)
+            }
+        };
+        Self { bytes, head }
     }
 }
 
@@ -66,19 +81,12 @@ impl<'a> Segments<'a> {
         Segments { rest: Some(decoded) }
     }
 
-    /// The next segment: eight bytes at a time are searched for the slash that ends it.
     #[inline]
     pub(super) fn next_text(&mut self) -> Option<SegmentText<'a>> {
         let rest = self.rest?;
-        let first = head(rest);
-        let in_first = first_slash(first);
-        let end = if in_first < HEAD_BYTES { Some(in_first) } else { slash_from(rest, HEAD_BYTES) };
-        let (bytes, behind) = match end {
-            Some(end) => (&rest[..end], Some(&rest[end + 1..])),
-            None => (rest, None),
-        };
-        self.rest = behind;
-        Some(SegmentText { bytes, head: first & low_bytes(bytes.len()) })
+        let end = memchr::memchr(b'/', rest);
+        self.rest = end.map(|end| &rest[end + 1..]);
+        Some(SegmentText::beginning(rest, end.unwrap_or(rest.len())))
     }
 }
 
@@ -90,34 +98,10 @@ impl<'a> Iterator for Segments<'a> {
     }
 }
 
-/// The first eight bytes, little-endian, with zeros behind a shorter text.
+/// A mask of the lowest bytes, all sixteen for more.
 #[inline]
-fn head(bytes: &[u8]) -> u64 {
-    match bytes.first_chunk() {
-        Some(word) => u64::from_le_bytes(*word),
-        None => bytes.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte)),
-    }
-}
-
-/// A mask of the lowest bytes, all eight for more.
-#[inline]
-const fn low_bytes(bytes: usize) -> u64 {
-    if bytes < HEAD_BYTES { (1 << (8 * bytes)) - 1 } else { u64::MAX }
-}
-
-/// Which byte of the word is the first slash; 8 for none. (A byte that equals a slash is zero after the exclusive or;
-/// the subtraction borrows into the highest bit of the first zero byte.)
-#[inline]
-const fn first_slash(word: u64) -> usize {
-    const ONES: u64 = 0x0101_0101_0101_0101;
-    let differs = word ^ ONES * b'/' as u64;
-    let zero_bytes = differs.wrapping_sub(ONES) & !differs & (ONES << 7);
-    zero_bytes.trailing_zeros() as usize / 8
-}
-
-/// The first slash from `start` on.
-fn slash_from(bytes: &[u8], start: usize) -> Option<usize> {
-    bytes.get(start..)?.iter().position(|byte| *byte == b'/').map(|at| start + at)
+const fn low_bytes(bytes: usize) -> u128 {
+    if bytes < HEAD_BYTES { (1 << (8 * bytes)) - 1 } else { u128::MAX }
 }
 
 /// Most paths hold nothing that any rule is about, and one look at each byte shows it: then this is the path up to the

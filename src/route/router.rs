@@ -175,13 +175,13 @@ fn affixed_child(nodes: &mut Vec<Node>, node: NodeIndex, prefix: &str, suffix: &
     })
 }
 
-/// The literal edges of all nodes in one table with open addressing. Most segments are told apart by their first eight
+/// The literal edges of all nodes in one table with open addressing. Most segments are told apart by their first sixteen
 /// bytes and their length, which lie in the table: a look-up touches one or two cache lines.
 #[derive(Default)]
 struct Edges {
     /// A power of two, at least a quarter of it free, so that every search ends.
     slots: Box<[Option<Edge>]>,
-    /// What is behind the first eight bytes of longer texts.
+    /// What is behind the first sixteen bytes of longer texts.
     tails: Box<[u8]>,
 }
 
@@ -190,7 +190,7 @@ struct Edge {
     from: NodeIndex,
     /// Never the root.
     to: NonZero<NodeIndex>,
-    head: u64,
+    head: u128,
     /// Of the whole text.
     bytes: u32,
     tail_start: u32,
@@ -249,7 +249,10 @@ impl Edges {
 /// chooses what is in the table; a question only looks up.
 #[inline]
 fn hash(from: NodeIndex, text: SegmentText<'_>) -> u64 {
-    let begin = mix(text.head ^ u64::from(from) << 32 ^ text.bytes.len() as u64);
+    #[expect(clippy::cast_possible_truncation, reason = "both halves are used")]
+    let (low, high) = (text.head as u64, (text.head >> 64) as u64);
+    let begin = mix(low ^ u64::from(from) << 32 ^ text.bytes.len() as u64);
+    let begin = if high == 0 { begin } else { mix(begin ^ high) };
     let Some(last) = text.bytes.get(HEAD_BYTES..).and(text.bytes.last_chunk()) else {
         return begin;
     };
