@@ -410,7 +410,7 @@ fn set_tags(number: u64, tags: &str) -> Order {
 }
 
 #[test]
-fn a_set_that_one_change_leaves_and_the_next_of_its_group_takes_up_is_kept() {
+fn changes_of_one_group_are_shown_in_their_order_and_a_set_that_one_leaves_and_the_next_takes_up_is_kept() {
     let directory = made(vec![agent(1, "*"), key(5, "old.*"), key(6, "other.*")]);
     let (entered, entries) = sync_channel(1);
     let (go_on, gate) = sync_channel::<()>(1);
@@ -427,18 +427,21 @@ fn a_set_that_one_change_leaves_and_the_next_of_its_group_takes_up_is_kept() {
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     runtime.block_on(async {
         // Polled in this order.
-        let (first, (), leaves, takes_up, ()) = tokio::join!(
+        let (first, (), leaves, again, takes_up, ()) = tokio::join!(
             registry.order(agent_order(2)),
             async { entries.recv().unwrap() },
             registry.order(set_tags(5, "new.*")),
+            registry.order(set_tags(5, "newer.*")),
             registry.order(set_tags(6, "old.*")),
             async { go_on.send(()).unwrap() },
         );
-        assert!(first.is_ok() && leaves.is_ok() && takes_up.is_ok());
+        assert!(first.is_ok() && leaves.is_ok() && again.is_ok() && takes_up.is_ok());
+        // `*`, `newer.*` and `old.*`.
+        assert_eq!(registry.summary().counts.tag_sets, 3);
         // Drops the sets that nobody uses.
         assert!(registry.order(agent_order(3)).await.is_ok());
     });
-    assert_eq!(registry.summary().revision, Revision(5));
+    assert_eq!(registry.summary().revision, Revision(6));
     drop(registry);
     let (_, loaded, records) = open(directory.path());
     assert!(loaded.damage.is_empty(), "{:?}", loaded.damage);

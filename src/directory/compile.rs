@@ -98,8 +98,8 @@ impl Compiler {
         self.directory.revision = revision;
     }
 
-    /// Takes the records of one change; no two have the same key. Returns the sets that no record uses any more.
-    pub fn apply(&mut self, records: &[Record], revision: Revision) -> Vec<Arc<TagSet>> {
+    /// Takes the records of changes; no two have the same key. Returns the sets that no record uses any more.
+    pub fn apply<'r>(&mut self, records: impl IntoIterator<Item = &'r Record>, revision: Revision) -> Vec<Arc<TagSet>> {
         let mut credentials: [Vec<(u64, HotCredential)>; 3] = Default::default();
         let mut agents = Vec::new();
         let mut left_sets = Vec::new();

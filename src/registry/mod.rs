@@ -136,6 +136,7 @@ impl Registry {
             compiler,
             head: loaded.head.clone(),
             unused_sets: Vec::new(),
+            last_group: 1,
             must_reopen: false,
         };
         writer.take_over(loaded);

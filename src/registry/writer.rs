@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
+use rustc_hash::FxHashSet;
 use tokio::sync::oneshot;
 
 use super::plan::{self, Order, Outcome, Refusal, Stop};
@@ -17,6 +18,9 @@ use crate::tags::TagSet;
 
 /// Orders that share one transaction, at most: a bound on how long the first of them waits.
 const GROUP_ORDERS_MAX: usize = 1024;
+/// How long a group waits for as many orders as the one before it had. Callers that were acknowledged together order again
+/// together, within a few wake-ups; without this the first of them has a commit for itself, which the others wait out.
+const GATHER_MAX: Duration = Duration::from_micros(300);
 /// How often last uses are stored.
 const USES_FLUSH_INTERVAL: Duration = Duration::from_secs(60);
 /// How long a stop waits for last uses to be stored; a million take less.
@@ -35,6 +39,8 @@ pub(super) struct Writer {
     pub(super) head: Head,
     /// Sets that no record uses; their rows go with the next commit.
     pub(super) unused_sets: Vec<Arc<TagSet>>,
+    /// How many orders the last group had.
+    pub(super) last_group: usize,
     /// A storage fault came up: the database must be reopened before the next commit.
     pub(super) must_reopen: bool,
 }
@@ -87,17 +93,24 @@ impl Writer {
         let mut group = vec![first];
         let mut held = None;
         if !group[0].order.stands_alone() {
+            let gathered = Instant::now() + GATHER_MAX;
             while group.len() < GROUP_ORDERS_MAX {
-                match jobs.try_recv() {
-                    Ok(job) if job.order.stands_alone() => {
+                let next = if group.len() < self.last_group {
+                    jobs.recv_timeout(gathered.saturating_duration_since(Instant::now())).ok()
+                } else {
+                    jobs.try_recv().ok()
+                };
+                match next {
+                    Some(job) if job.order.stands_alone() => {
                         held = Some(job);
                         break;
                     }
-                    Ok(job) => group.push(job),
-                    Err(_) => break,
+                    Some(job) => group.push(job),
+                    None => break,
                 }
             }
         }
+        self.last_group = group.len();
         self.commit_group(group);
         held
     }
@@ -168,9 +181,16 @@ impl Writer {
         if changes.is_empty() {
             return;
         }
-        for (change, revision) in changes {
-            self.unused_sets.extend(self.compiler.apply(&change.records, *revision));
+        // Together as far as no record comes twice: keys that were added one after the other share a leaf.
+        let (mut together, mut keys) = (Vec::new(), FxHashSet::default());
+        for record in changes.iter().flat_map(|(change, _)| &change.records) {
+            if changes.len() > 1 && !keys.insert(record.key()) {
+                self.unused_sets.extend(self.compiler.apply(together.drain(..), self.head.revision()));
+                keys = FxHashSet::from_iter([record.key()]);
+            }
+            together.push(record);
         }
+        self.unused_sets.extend(self.compiler.apply(together, self.head.revision()));
         // What one change of the group left another may have taken up.
         let compiler = &self.compiler;
         self.unused_sets.retain(|set| !compiler.uses_set(set));
