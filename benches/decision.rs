@@ -104,8 +104,8 @@ fn main() {
     let mut say = |line: String| writeln!(out, "{line}").expect("standard output takes the result");
     let keys: Vec<u64> = std::env::args().skip(1).filter_map(|arg| arg.parse().ok()).collect();
     let keys = if keys.is_empty() { vec![1_000, 1_000_000, 10_000_000] } else { keys };
-    let hot = Size::of(1_000, 1_000);
-    let sizes = std::iter::once(hot).chain(keys.into_iter().map(|keys| Size::of(keys, 10_000)));
+    let many_endpoints = keys.last().map(|keys| Size::of(*keys, 10_000));
+    let sizes = keys.iter().map(|keys| Size::of(*keys, 1_000)).chain(many_endpoints);
     let mut worlds: Vec<(World, Reading, Times)> = sizes
         .map(|size| {
             let world = World::new(size);

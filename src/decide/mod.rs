@@ -84,7 +84,15 @@ pub struct Inquiry<'d, 'a> {
 #[derive(Clone, Copy)]
 struct Presented<'d, 'a> {
     credential: PresentedCredential<'a>,
-    found: Lookup<&'d HotCredential>,
+    /// `None` until it was looked for.
+    found: Option<Lookup<&'d HotCredential>>,
+}
+
+impl<'d> Presented<'d, '_> {
+    fn find(&mut self, directory: &'d Directory) -> Lookup<&'d HotCredential> {
+        let PresentedCredential { mode, id, .. } = self.credential;
+        *self.found.get_or_insert_with(|| directory.credential(mode, id))
+    }
 }
 
 /// A credential that proved itself and the agent it acts as: steps 3 to 7 passed.
@@ -125,43 +133,46 @@ enum Judged<'d, 'a> {
 }
 
 impl<'d, 'a> Inquiry<'d, 'a> {
-    /// Questions to `directory` at `now`. The credential's record is looked up here already, and is on its way from
-    /// memory while other things are done: beyond a million credentials that is what a question waits for.
+    /// Questions to `directory` at `now`.
     #[must_use]
     pub fn new(directory: &'d Directory, asker: Asker<'a>, now: UnixSeconds) -> Self {
-        let presented = presented_credential(&asker).map(|credential| {
-            let found = directory.credential(credential.mode, credential.id);
-            if let Lookup::Found(record) = found {
-                black_box(record.is_enabled());
-            }
-            Presented { credential, found }
-        });
+        let presented = presented_credential(&asker).map(|credential| Presented { credential, found: None });
         Self { directory, asker, now, presented, known: None }
+    }
+
+    /// Looks the credential up, which decides nothing yet. Beyond a million credentials it is memory that a question
+    /// waits for: for several inquiries this and the steps below are called one after the other, each for all of them,
+    /// and the waits overlap. Returns what names the credential, if it is well-formed.
+    pub fn find(&mut self) -> Option<(Mode, u64)> {
+        let presented = self.presented.as_mut().ok()?;
+        if let Lookup::Found(record) = presented.find(self.directory) {
+            black_box(record.is_enabled());
+        }
+        Some((presented.credential.mode, presented.credential.id))
+    }
+
+    /// Sets the agent's record on its way from memory.
+    pub fn look_ahead(&mut self) {
+        black_box(self.bound_agent().map(|agent| agent.enabled));
+    }
+
+    /// And what a verdict says of the agent.
+    pub fn look_further_ahead(&mut self) {
+        black_box(self.bound_agent().map(|agent| agent.terms.name().as_bytes().first().copied()));
+    }
+
+    fn bound_agent(&mut self) -> Option<&'d HotAgent> {
+        let Lookup::Found(record) = self.presented.as_mut().ok()?.find(self.directory) else { return None };
+        match self.directory.agent(record.agent()?) {
+            Lookup::Found(agent) => Some(agent),
+            Lookup::Absent | Lookup::Damaged => None,
+        }
     }
 
     /// Who asks.
     #[must_use]
     pub const fn asker(&self) -> &Asker<'a> {
         &self.asker
-    }
-
-    /// Sets the agent's record on its way from memory, too. For several inquiries that are answered together: it decides
-    /// nothing.
-    pub fn look_ahead(&self) {
-        black_box(self.bound_agent().map(|agent| agent.enabled));
-    }
-
-    /// And what a verdict says of the agent.
-    pub fn look_further_ahead(&self) {
-        black_box(self.bound_agent().map(|agent| agent.terms.name().as_bytes().first().copied()));
-    }
-
-    fn bound_agent(&self) -> Option<&'d HotAgent> {
-        let Ok(Presented { found: Lookup::Found(record), .. }) = self.presented else { return None };
-        match self.directory.agent(record.agent()?) {
-            Lookup::Found(agent) => Some(agent),
-            Lookup::Absent | Lookup::Damaged => None,
-        }
     }
 
     /// Answers one target.
@@ -201,7 +212,7 @@ impl<'d, 'a> Inquiry<'d, 'a> {
     /// Steps 3 to 7, once.
     fn known(&mut self, wanted_agent: Option<u64>) -> Result<Known<'d>, Stop> {
         let (directory, asker, now) = (self.directory, &self.asker, self.now);
-        let presented = &self.presented;
+        let presented = &mut self.presented;
         *self.known.get_or_insert_with(|| authenticate(directory, asker, presented, wanted_agent, now))
     }
 }
@@ -209,11 +220,13 @@ impl<'d, 'a> Inquiry<'d, 'a> {
 fn authenticate<'d>(
     directory: &'d Directory,
     asker: &Asker<'_>,
-    presented: &Result<Presented<'d, '_>, Reason>,
+    presented: &mut Result<Presented<'d, '_>, Reason>,
     wanted_agent: Option<u64>,
     now: UnixSeconds,
 ) -> Result<Known<'d>, Stop> {
-    let Presented { credential: presented, found } = (*presented)?;
+    let presented = presented.as_mut().map_err(|reason| *reason)?;
+    let found = presented.find(directory);
+    let presented = presented.credential;
     // Looked up before the hash, so that it comes meanwhile; nothing is concluded from it before its turn.
     let agent = match found {
         Lookup::Found(credential) => acting_agent(credential, wanted_agent)

@@ -103,10 +103,17 @@ impl View<'_> {
         self.now
     }
 
-    /// Begins a question: the credential is looked up. For [`View::answer`].
+    /// Begins a question, for [`View::answer`].
     #[must_use]
     pub fn inquire<'v, 'a>(&'v self, asker: Asker<'a>) -> Inquiry<'v, 'a> {
         Inquiry::new(&self.published.directory, asker, self.now)
+    }
+
+    /// Looks the credential up and what will note its use; see [`Inquiry::find`].
+    pub fn find(&self, inquiry: &mut Inquiry<'_, '_>) {
+        if let Some((mode, id)) = inquiry.find() {
+            self.reading.uses.look_ahead(mode, id);
+        }
     }
 
     /// Answers a question that was begun and notes the use of an accepted code.

@@ -91,14 +91,18 @@ fn begin<'r>(view: &'r View<'_>, request: &'r Result<QueryRequest<'r>, FrameErro
     }
 }
 
-/// Looks all credentials up before the first question is decided, so that the waits for memory overlap.
+/// What can be fetched before a question is decided, each step from what the one before it found.
+const LOOK_UPS: [fn(&View<'_>, &mut Inquiry<'_, '_>); 3] =
+    [|view, inquiry| view.find(inquiry), |_, inquiry| inquiry.look_ahead(), |_, inquiry| inquiry.look_further_ahead()];
+
+/// Takes all questions through each look-up before the next, so that the waits for memory overlap.
 fn answer_together(view: &View<'_>, frames: &[Frame<'_>], out: &mut Vec<u8>) {
     let requests: ArrayVec<_, TOGETHER_MAX> = frames.iter().map(QueryRequest::decode).collect();
     let mut begun: ArrayVec<_, TOGETHER_MAX> = requests.iter().map(|request| begin(view, request)).collect();
-    for look in [Inquiry::look_ahead, Inquiry::look_further_ahead] {
-        for begun in &begun {
+    for step in LOOK_UPS {
+        for begun in &mut begun {
             if let Begun::Question(inquiry, _) = begun {
-                look(inquiry);
+                step(view, inquiry);
             }
         }
     }
