@@ -186,7 +186,7 @@ impl Packed {
         let mut packed = Self("first".to_string(), vec![5]);
         for item in texts {
             packed.0.push_str(item);
-            packed.1.push(packed.0.len() as u32);
+            packed.1.push(u32::try_from(packed.0.len()).unwrap());
         }
         packed
     }

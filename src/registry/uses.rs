@@ -65,7 +65,7 @@ impl UseBook {
             if known.is_same_or_later(used) {
                 return;
             }
-            if let Some(used) = used.from_address(address) {
+            if let Some(used) = used.with_address(address) {
                 cell.store(used.0, Ordering::Relaxed);
                 return;
             }
@@ -189,7 +189,7 @@ impl Word {
     }
 
     /// The word with an address, if that fits.
-    fn from_address(self, address: Option<&[u8]>) -> Option<Self> {
+    fn with_address(self, address: Option<&[u8]>) -> Option<Self> {
         match address.and_then(client_address) {
             None => Some(self),
             Some(IpAddr::V4(v4)) if !v4.is_unspecified() => Some(Self(self.0 | u64::from(v4.to_bits()))),
@@ -248,7 +248,7 @@ impl Default for Words {
 
 /// Page, leaf in it, word in that.
 const fn split(id: u64) -> (usize, usize, usize) {
-    ((id >> 16) as usize, (id >> 8) as usize % FANOUT, id as usize % FANOUT)
+    ((id >> 16) as usize, (id >> 8 & 0xff) as usize, (id & 0xff) as usize)
 }
 
 impl Words {

@@ -29,7 +29,7 @@ const ROOT: NodeIndex = 0;
 /// What can follow one beginning of a path, but for the literals, which [`Edges`] has for all nodes.
 #[derive(Default)]
 struct Node {
-    /// Few nodes have any, so they lie aside: two nodes fit a cache line.
+    #[expect(clippy::box_collection, reason = "few nodes have any; so two nodes fit a cache line")]
     affixed: Option<Box<BTreeMap<AffixRank, Affixes>>>,
     /// Never the root.
     plain: Option<NonZero<NodeIndex>>,
