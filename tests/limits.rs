@@ -348,7 +348,7 @@ fn over_all_connections_the_query_socket_refuses_in_words_while_admin_answers_an
 fn the_admin_socket_has_a_limit_of_its_own() {
     let home = Home::new();
     let _daemon = start(&home, "");
-    let mut open: Vec<Wire> = (0..64).map(|_| admin(&home)).collect();
+    let mut open: Vec<Wire> = (0..128).map(|_| admin(&home)).collect();
     for wire in &mut open {
         wire.send(&frame(1, 0x0307, 1, b""));
         assert!(matches!(wire.admin_reply(), Heard::Reply(1, AdminReply::Status(_))));
@@ -489,7 +489,7 @@ fn start_with_descriptors(home: &Home, descriptors: u32) -> Daemon<'_> {
 #[test]
 fn with_few_descriptors_connections_beyond_are_refused_in_words_and_it_recovers() {
     let home = Home::new();
-    let _daemon = start_with_descriptors(&home, 200);
+    let _daemon = start_with_descriptors(&home, 264);
     assert!(home.log_text().contains("fewer connections than configured"), "{}", home.log_text());
     let mut open = Vec::new();
     let message = loop {
@@ -502,7 +502,7 @@ fn with_few_descriptors_connections_beyond_are_refused_in_words_and_it_recovers(
         }
     };
     assert_eq!(message.code, ErrorCode::TooManyConnections);
-    assert!((40..200).contains(&open.len()), "{} connections", open.len());
+    assert!((40..264).contains(&open.len()), "{} connections", open.len());
     assert!(home.run(&["status"]).status.success(), "the operator gets in");
     open.iter_mut().for_each(Wire::is_answered);
     drop(open);
