@@ -60,7 +60,7 @@ pub(crate) fn endpoint(number: u64) -> Record {
     Record::Endpoint(Endpoint {
         method: Method::parse("GET").expect("a method"),
         template: Template::parse(&template).expect("a template"),
-        tags: vec![Tag::parse(&format!("area{}.resource{number}.get", number % AREAS)).expect("a tag")].into(),
+        tags: vec![Tag::parse(&format!("area{}.resource{number}.get", number % AREAS)).expect("a tag")],
         modes: Modes::ALL,
         removed: false,
     })
@@ -85,7 +85,7 @@ pub(crate) fn key(number: u64, world: Size, sets: &[Arc<TagSet>], pepper: &Peppe
         label: Label::default(),
         binding: Binding::Agent(id(number % world.agents + 1)),
         codes: Codes { current: pepper.hash(Mode::Key, number, code.presented()), retiring: None },
-        tags: Arc::clone(&sets[(number % world.sets) as usize]),
+        tags: Arc::clone(&sets[usize::try_from(number % world.sets).expect("there are few sets")]),
         enabled: true,
         revoked: false,
         not_before: None,
