@@ -30,9 +30,10 @@ pub struct Sizes {
 }
 
 /// Starts a daemon on all cores and fills it; with it the seconds that its keys took.
-pub fn loaded(home: &Home, keys: u64) -> (World, Daemon<'_>, f64) {
+pub fn loaded(home: &Home, sizes: WorldSizes) -> (World, Daemon<'_>, f64) {
+    let keys = sizes.keys;
     let daemon = home.start();
-    let world = World::new(*b"keyward compares", WorldSizes::of_keys(keys)).unwrap();
+    let world = World::new(*b"keyward compares", sizes).unwrap();
     let mut others_took = 0.0;
     let others = world.sizes().agents + world.sizes().endpoints;
     let done = load::load(&world, &mut home.admin(), |progress| {
@@ -47,8 +48,8 @@ pub fn loaded(home: &Home, keys: u64) -> (World, Daemon<'_>, f64) {
 
 impl<'h> Keyward<'h> {
     /// A daemon that is filled first.
-    pub fn start(home: &'h Home, keys: u64) -> Self {
-        let (world, daemon, _) = loaded(home, keys);
+    pub fn start(home: &'h Home, sizes: WorldSizes) -> Self {
+        let (world, daemon, _) = loaded(home, sizes);
         daemon.stop();
         Self::serving(home, world)
     }
@@ -57,7 +58,8 @@ impl<'h> Keyward<'h> {
     pub fn serving(home: &'h Home, world: World) -> Self {
         let config = home.config("workers = 1\nlog = \"warn\"\n");
         let daemon = home.start_with(|command| {
-            command.arg("--config").arg(&config);
+            // As the unit runs it.
+            command.arg("--config").arg(&config).env("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1");
         });
         let pinned = Pinned::process(Pid::from_raw(daemon.pid()), server_core()).unwrap();
         Self { world, _pinned: pinned, daemon }

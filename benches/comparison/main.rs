@@ -29,11 +29,14 @@ use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
 use keyward::bench::generator::Plan;
+use keyward::bench::world::Sizes;
 use keyward_server::Keyward;
 use report::{Cell, Figure, Report};
 use server::{Subject, hold_client};
 use support::{Home, say};
 
+/// As many as a large API has; `scale` asks among ten times as many.
+pub const ENDPOINTS: u64 = 1_000;
 /// Requests made beforehand for each system, at most: they last longer than a round.
 const REQUESTS_MAX: usize = 1_000_000;
 const REQUESTS_MIN: usize = 65_536;
@@ -111,7 +114,7 @@ fn compare(options: &Options) -> Report {
     let mut report = Report::new(options.keys, options.repeats, options.seconds);
     let home = Home::new();
     // The others need its world and its frame sizes, so it is always there.
-    let keyward = Keyward::start(&home, options.keys);
+    let keyward = Keyward::start(&home, Sizes { endpoints: ENDPOINTS, ..Sizes::of_keys(options.keys) });
     let mut groups = groups(options, &keyward);
     for round in 1..=options.repeats {
         say(&format!("round {round} of {}", options.repeats));

@@ -219,12 +219,13 @@ impl Report {
     fn introduction(&self) -> String {
         let known = |version: Option<String>| version.unwrap_or_else(|| "none".to_owned());
         format!(
-            "{machine} Redis {redis}, PostgreSQL {postgres}, nginx {nginx}. {keys} keys, asked uniformly; {repeats} rounds \
+            "{machine} Redis {redis}, PostgreSQL {postgres}, nginx {nginx}. {keys} keys, asked uniformly (Keyward: with {endpoints} endpoints, 1,000 tag sets and 100,000 agents, as far as the keys go); {repeats} rounds \
              of {seconds} s for each figure, in which the systems took turns; medians. Unix sockets throughout. Servers on one \
              core, the client on another, unless a row says \"same core\"; Keyward, the echo and the 204 server with one \
              worker. saslauthd takes one request on each connection. A ratio is the median of the rounds' ratios. Where the \
              client kept its whole core busy, the client may be what was measured.",
             machine = self.machine,
+            endpoints = crate::ENDPOINTS,
             redis = known(redis::version()),
             postgres = known(postgres::version()),
             nginx = known(nginx::version()),

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use keyward::bench::generator::Plan;
 use keyward::bench::process;
+use keyward::bench::world::Sizes;
 use keyward_proto::client::QueryClient;
 use keyward_proto::query::{Asker, Target};
 use nix::unistd::Pid;
@@ -126,7 +127,7 @@ fn resident_of(daemon: &Daemon<'_>) -> u64 {
 
 /// Fills a daemon, starts it again some times after a stop and after a crash, and leaves it running on the server's core.
 fn one_size(home: &Home, keys: u64, repeats: u32) -> (Size, Keyward<'_>) {
-    let (world, daemon, import) = loaded(home, keys);
+    let (world, daemon, import) = loaded(home, Sizes::of_keys(keys));
     let question = world.allowed(keys, 1);
     let credential = format!("key {keys}:{}", str::from_utf8(&world.code(keys)).unwrap());
     let asked = Some((credential.as_str(), question.method, question.path.as_str()));

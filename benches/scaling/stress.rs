@@ -9,6 +9,7 @@ use std::time::Duration;
 use keyward::bench::generator::Measured;
 use keyward::bench::process::resident_bytes;
 use keyward::bench::questions::Mix;
+use keyward::bench::world::Sizes;
 use keyward_proto::admin::{AdminReply, AdminRequest, CredentialPatch, Patch};
 use keyward_proto::query::Mode;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -61,7 +62,7 @@ pub fn measure(options: &Options, targets: &mut Table) -> Table {
     let keys = KEYS.min(options.keys);
     say(&format!("{keys} keys under stress"));
     let home = Home::new();
-    let keyward = Keyward::start(&home, keys);
+    let keyward = Keyward::start(&home, Sizes::of_keys(keys));
     let idle_bytes = idle_connection_bytes(&keyward);
     targets.row(&["10", "resident bytes an idle connection", &format!("{idle_bytes:.0} B"), "≤ 8192 B"]);
     let mut right = keyward.subject(REQUESTS);

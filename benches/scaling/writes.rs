@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use keyward::bench::world::Sizes;
 use keyward_proto::admin::{AdminReply, AdminRequest, CredentialPatch, Patch};
 use keyward_proto::client::AdminClient;
 use keyward_proto::query::Mode;
@@ -18,16 +19,16 @@ use crate::support::{Home, say};
 /// The numbers of keys that are compared, as far as the options go.
 const KEYS: [u64; 2] = [1_000_000, 10_000_000];
 /// As many as the admin socket has places for, but for a few.
-const CALLERS: usize = 60;
+const CALLERS: usize = 100;
 /// What a small commit writes at least.
 const BLOCK: [u8; 4096] = [7; 4096];
 
 pub fn measure(options: &Options, targets: &mut Table) -> Table {
-    let mut table = Table::new(&["keys", "fdatasync/s", "key add/s, 1 caller", "key add/s, 60 callers"]);
+    let mut table = Table::new(&["keys", "fdatasync/s", "key add/s, 1 caller", "key add/s, 100 callers"]);
     for keys in KEYS.into_iter().filter(|keys| *keys <= options.keys) {
         say(&format!("{keys} keys: adding more"));
         let home = Home::new();
-        let (_, daemon, _) = loaded(&home, keys);
+        let (_, daemon, _) = loaded(&home, Sizes::of_keys(keys));
         let (mut disk, mut one, mut many) = (Vec::new(), Vec::new(), Vec::new());
         for _ in 0..options.repeats {
             disk.push(syncs_per_second(&home.data(), options.seconds));
