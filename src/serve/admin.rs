@@ -400,14 +400,19 @@ fn refused(refusal: Refusal, places: &[(WireKind, u64)]) -> Refused {
 }
 
 /// A long report goes in several frames with the same request id.
-fn put_report(mut report: Report, request_id: u32, out: &mut Vec<u8>) {
+fn put_report(report: Report, request_id: u32, out: &mut Vec<u8>) {
+    let Report { added, changed, removed, dry_run, more: _ } = report;
+    let (mut added, mut changed, mut removed) = (added.into_iter(), changed.into_iter(), removed.into_iter());
     loop {
         let mut room = PAGE_RECORDS_MAX;
-        let added = take_front(&mut report.added, &mut room);
-        let changed = take_front(&mut report.changed, &mut room);
-        let removed = take_front(&mut report.removed, &mut room);
-        let more = !(report.added.is_empty() && report.changed.is_empty() && report.removed.is_empty());
-        let part = Report { added, changed, removed, dry_run: report.dry_run, more };
+        let part = Report {
+            added: take_front(&mut added, &mut room),
+            changed: take_front(&mut changed, &mut room),
+            removed: take_front(&mut removed, &mut room),
+            dry_run,
+            more: added.len() + changed.len() + removed.len() > 0,
+        };
+        let more = part.more;
         AdminReply::Report(part).put(out, request_id);
         if !more {
             return;
@@ -415,8 +420,9 @@ fn put_report(mut report: Report, request_id: u32, out: &mut Vec<u8>) {
     }
 }
 
-fn take_front<T>(items: &mut Vec<T>, room: &mut usize) -> Vec<T> {
-    let rest = items.split_off(items.len().min(*room));
-    *room -= items.len();
-    std::mem::replace(items, rest)
+/// What is left stays where it is: a report may be of millions.
+fn take_front<T>(items: &mut std::vec::IntoIter<T>, room: &mut usize) -> Vec<T> {
+    let front: Vec<T> = items.by_ref().take(*room).collect();
+    *room -= front.len();
+    front
 }
