@@ -7,16 +7,20 @@
 use std::collections::HashMap;
 use std::hint::black_box;
 use std::net::{IpAddr, Ipv4Addr};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use crate::model::{
     CodeMark, CodeSlot, Credential, Id, Identity, LastUse, LastUses, Mode, UnixSeconds, client_address,
 };
 
-/// Ids below this have a word of their own; the tables of a mode then have at most 1024 pages.
+/// Ids below this may have a word of their own.
 const DENSE_IDS: u64 = 1 << 26;
-const FANOUT: usize = 256;
+/// Words that are made together.
+const LEAF_WORDS: usize = 64;
+const PAGE_LEAVES: usize = 256;
+/// Leaves in all, 128 MB of them: enough for 16 million dense ids. What would need more is kept aside.
+const LEAVES_MAX: usize = 1 << 18;
 /// Uses that one transaction stores, at most: changes wait for it.
 const USES_PER_PART: usize = 4096;
 /// Threads that answer questions seldom meet on one of so many locks.
@@ -32,6 +36,8 @@ type Shard = HashMap<(Mode, u64), LastUses>;
 /// Uses that are not stored yet.
 pub(super) struct UseBook {
     words: [Words; 3],
+    /// So many leaves may still be made.
+    leaves_left: AtomicUsize,
     aside: [Mutex<Shard>; SHARDS as usize],
 }
 
@@ -52,14 +58,23 @@ pub(super) struct Part {
 
 impl UseBook {
     pub(super) fn new() -> Self {
-        Self { words: std::array::from_fn(|_| Words::default()), aside: std::array::from_fn(|_| Mutex::default()) }
+        Self::with_leaves(LEAVES_MAX)
+    }
+
+    fn with_leaves(leaves: usize) -> Self {
+        Self {
+            words: std::array::from_fn(|_| Words::default()),
+            leaves_left: AtomicUsize::new(leaves),
+            aside: std::array::from_fn(|_| Mutex::default()),
+        }
     }
 
     /// Notes that a code was accepted. Within one second the first address counts.
     pub(super) fn note(&self, identity: &Identity<'_>, at: UnixSeconds, address: Option<&[u8]>) {
         let (mode, id) = (identity.mode, identity.credential_id);
-        if identity.code == CodeSlot::Current && id < DENSE_IDS {
-            let cell = self.words[mode.index()].cell(id);
+        if identity.code == CodeSlot::Current
+            && let Some(cell) = self.cell(mode, id)
+        {
             let known = Word(cell.load(Ordering::Relaxed));
             let used = Word::new(identity.code_mark, at);
             if known.is_same_or_later(used) {
@@ -71,6 +86,18 @@ impl UseBook {
             }
         }
         self.note_aside((mode, id), identity.code_mark, at, address);
+    }
+
+    /// The word of a credential, if it may have one.
+    fn cell(&self, mode: Mode, id: u64) -> Option<&AtomicU64> {
+        let words = &self.words[mode.index()];
+        let found = words.find(id);
+        if found.is_some() || id >= DENSE_IDS {
+            return found;
+        }
+        let take_one = |left: usize| left.checked_sub(1);
+        self.leaves_left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take_one).ok()?;
+        Some(words.make(id))
     }
 
     /// Sets on its way from memory what [`UseBook::note`] will read.
@@ -231,32 +258,38 @@ const fn time_mask() -> u64 {
     (1 << TIME_BITS) - 1
 }
 
-type Leaf = [AtomicU64; FANOUT];
-type Page = [OnceLock<Box<Leaf>>; FANOUT];
+type Leaf = [AtomicU64; LEAF_WORDS];
+type Page = [OnceLock<Box<Leaf>>; PAGE_LEAVES];
 
-/// A word for each dense id of a mode, made 256 at a time when the first of them is used.
+/// A word for each dense id of a mode, made 64 at a time when the first of them is used.
 struct Words {
     pages: Box<[OnceLock<Box<Page>>]>,
 }
 
 impl Default for Words {
     fn default() -> Self {
-        const PAGES: usize = (DENSE_IDS >> 16) as usize;
+        const PAGES: usize = (DENSE_IDS >> PAGE_BITS) as usize;
         Self { pages: (0..PAGES).map(|_| OnceLock::new()).collect() }
     }
 }
 
+/// Ids of a page.
+const PAGE_BITS: u32 = 14;
+const _: () = assert!(1 << PAGE_BITS == PAGE_LEAVES * LEAF_WORDS);
+
 /// Page, leaf in it, word in that.
 const fn split(id: u64) -> (usize, usize, usize) {
-    ((id >> 16) as usize, (id >> 8 & 0xff) as usize, (id & 0xff) as usize)
+    const LEAF_BITS: u32 = LEAF_WORDS.trailing_zeros();
+    let low = id & ((1 << PAGE_BITS) - 1);
+    ((id >> PAGE_BITS) as usize, (low >> LEAF_BITS) as usize, (low & (LEAF_WORDS as u64 - 1)) as usize)
 }
 
 impl Words {
-    /// The word of a dense id.
-    fn cell(&self, id: u64) -> &AtomicU64 {
+    /// The word of a dense id, made if there is none.
+    fn make(&self, id: u64) -> &AtomicU64 {
         let (page, leaf, word) = split(id);
-        let page = self.pages[page].get_or_init(|| Box::new([const { OnceLock::new() }; FANOUT]));
-        &page[leaf].get_or_init(|| Box::new([const { AtomicU64::new(0) }; FANOUT]))[word]
+        let page = self.pages[page].get_or_init(|| Box::new([const { OnceLock::new() }; PAGE_LEAVES]));
+        &page[leaf].get_or_init(|| Box::new([const { AtomicU64::new(0) }; LEAF_WORDS]))[word]
     }
 
     fn find(&self, id: u64) -> Option<&AtomicU64> {
@@ -269,7 +302,7 @@ impl Words {
         while id < DENSE_IDS {
             let (page, leaf, word) = split(id);
             let Some(page) = self.pages[page].get() else {
-                id = (id | 0xffff) + 1;
+                id = (id | ((1 << PAGE_BITS) - 1)) + 1;
                 continue;
             };
             let words = page[leaf].get().map_or([].as_slice(), |leaf| &leaf[word..]);
@@ -277,7 +310,7 @@ impl Words {
             if let Some((cell, id)) = found {
                 return Some((id, cell));
             }
-            id = (id | 0xff) + 1;
+            id = (id | (LEAF_WORDS as u64 - 1)) + 1;
         }
         None
     }
@@ -393,6 +426,19 @@ mod tests {
         let mut ids = ids;
         ids.sort_unstable();
         assert_eq!(found, ids);
+    }
+
+    #[test]
+    fn with_no_room_for_words_uses_are_kept_aside() {
+        let (book, agent) = (UseBook::with_leaves(2), AgentTerms::new(1, "Admin", []));
+        let ids = [5, 6, 1_000, 2_000, 60_000_000];
+        for id in ids {
+            book.note(&identity(&agent, id, CodeSlot::Current, mark(9)), NOW, None);
+        }
+        assert_eq!(book.aside.iter().map(|shard| shard.lock().unwrap().len()).sum::<usize>(), 2);
+        let mut found = round(&book, 9, true);
+        found.sort_by_key(|(id, _)| *id);
+        assert_eq!(found, ids.map(|id| (id, last(9, NOW, None))));
     }
 
     #[test]
