@@ -151,7 +151,8 @@ impl<'d, 'a> Inquiry<'d, 'a> {
         Some((presented.credential.mode, presented.credential.id))
     }
 
-    /// Sets the agent's record on its way from memory.
+    /// Sets the agent's record on its way from memory. Nothing waits for it, so that it hardly tells an unknown id, which
+    /// has no agent, from a wrong code.
     pub fn look_ahead(&mut self) {
         black_box(self.bound_agent().map(|agent| agent.enabled));
     }
@@ -185,10 +186,6 @@ impl<'d, 'a> Inquiry<'d, 'a> {
         let target = judge_target(self.directory, target)?;
         if let Some(route) = public_route(&target) {
             return Ok(Terms { identity: None, route: Some(route) });
-        }
-        // It comes while the code is hashed, as the agent does.
-        if let Judged::Endpoint(Ok(endpoint)) = target {
-            black_box(endpoint.route().template().as_bytes().first());
         }
         let known = self.known(wanted_agent)?;
         match &target {
@@ -227,17 +224,11 @@ fn authenticate<'d>(
     let presented = presented.as_mut().map_err(|reason| *reason)?;
     let found = presented.find(directory);
     let presented = presented.credential;
-    // Looked up before the hash, so that it comes meanwhile; nothing is concluded from it before its turn.
-    let agent = match found {
-        Lookup::Found(credential) => acting_agent(credential, wanted_agent)
-            .map_err(Stop::from)
-            .and_then(|id| Ok((id, enabled_agent(directory, id)?))),
-        Lookup::Absent | Lookup::Damaged => Err(Stop::Fault),
-    };
     let (credential, code) = proven_credential(directory.pepper(), &presented, found, now)?;
     credential_in_force(credential, now)?;
     address_allowed(credential, asker)?;
-    let (agent_id, agent) = agent?;
+    let agent_id = acting_agent(credential, wanted_agent)?;
+    let agent = enabled_agent(directory, agent_id)?;
     let switched = wanted_agent.is_some() && credential.agent() != Some(agent_id);
     Ok(Known { mode: presented.mode, id: presented.id, credential, code, agent, switched })
 }

@@ -10,7 +10,7 @@ use super::clock::Clock;
 use super::uses::UseBook;
 use crate::decide::{Asker, Explanation, Inquiry, ReachPage, Target, Unreached};
 use crate::directory::Directory;
-use crate::model::{Mode, UnixSeconds, Verdict};
+use crate::model::{Identity, Mode, Terms, UnixSeconds, Verdict};
 
 /// What the writer publishes.
 struct Published {
@@ -120,7 +120,9 @@ impl View<'_> {
     pub fn answer<'v>(&'v self, inquiry: &mut Inquiry<'v, '_>, target: &Target<'_>) -> Verdict<'v> {
         let verdict = inquiry.decide(target);
         self.asked.set(self.asked.get() + 1);
-        self.note_use(inquiry.asker(), &verdict);
+        if let Verdict::Allow(Terms { identity: Some(identity), .. }) = &verdict {
+            self.note_use(inquiry.asker(), identity);
+        }
         verdict
     }
 
@@ -141,25 +143,20 @@ impl View<'_> {
         for target in targets {
             let verdict = inquiry.decide(&target);
             self.asked.set(self.asked.get() + 1);
-            if let Verdict::Allow(terms) = &verdict
-                && terms.identity.is_some()
+            if accepted.is_none()
+                && let Verdict::Allow(terms) = &verdict
             {
-                accepted = Some(verdict);
+                accepted = terms.identity;
             }
             each(verdict);
         }
-        if let Some(verdict) = accepted {
-            self.note_use(inquiry.asker(), &verdict);
+        if let Some(identity) = accepted {
+            self.note_use(inquiry.asker(), &identity);
         }
     }
 
-    fn note_use(&self, asker: &Asker<'_>, verdict: &Verdict<'_>) {
-        let Verdict::Allow(terms) = verdict else {
-            return;
-        };
-        if let Some(identity) = &terms.identity {
-            self.reading.uses.note(identity, self.now, asker.address);
-        }
+    fn note_use(&self, asker: &Asker<'_>, identity: &Identity<'_>) {
+        self.reading.uses.note(identity, self.now, asker.address);
     }
 
     /// Explains what a credential with its right code would get; notes no use.

@@ -11,7 +11,7 @@ use keyward_proto::frame::{self, ErrorCode, Frame, FrameError};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 /// Room that a read is given, at least. An idle connection keeps no more than twice this.
 const READ_BYTES_MIN: usize = 2 * 1024;
@@ -52,7 +52,8 @@ pub(super) struct Connection {
     frame_began: Option<Instant>,
     last_byte: Instant,
     alarm: Pin<Box<Sleep>>,
-    stop: CancellationToken,
+    /// Made once: making it for every read would cost two locks.
+    stopping: Pin<Box<WaitForCancellationFutureOwned>>,
     read_bytes: usize,
 }
 
@@ -74,7 +75,7 @@ impl Connection {
             frame_began: None,
             last_byte: now,
             alarm: Box::pin(sleep_until(now + deadlines.idle)),
-            stop,
+            stopping: Box::pin(stop.cancelled_owned()),
             read_bytes: READ_BYTES_MIN,
         }
     }
@@ -91,7 +92,7 @@ impl Connection {
                 // In this order: a peer that never pauses can't hold up a stop, and a deadline that passed while the
                 // peer's bytes lay ready has not cut it off.
                 biased;
-                () = self.stop.cancelled() => return self.take_rest(),
+                () = self.stopping.as_mut() => return self.take_rest(),
                 read = self.stream.read_buf(&mut self.input) => return self.note_read(read),
                 () = self.alarm.as_mut() => {}
             }

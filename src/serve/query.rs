@@ -47,7 +47,7 @@ pub(super) async fn serve(stream: UnixStream, registry: Arc<Registry>, deadlines
 }
 
 /// Answers every whole frame of `input` with a frame in `out`, until it is used up or `out` holds
-/// [`WRITE_BYTES_MAX`]. Returns the bytes used, and whether whole frames may be left.
+/// as much as is gathered for one write. Returns the bytes used, and whether whole frames may be left.
 ///
 /// # Errors
 /// When the stream can't be followed further; what came before is answered.
@@ -128,8 +128,10 @@ fn answer_batch(view: &View<'_>, batch: &Batch<'_>, out: &mut Vec<u8>, request_i
     let mut verdicts: Vec<TargetVerdict> = Vec::with_capacity(batch.targets.len());
     let mut identity = None;
     view.check_all(convert::asker(&batch.asker), batch.targets.iter().map(target), |verdict| {
-        if let Verdict::Allow(terms) = &verdict {
-            identity = identity.or(terms.identity);
+        if identity.is_none()
+            && let Verdict::Allow(terms) = &verdict
+        {
+            identity = terms.identity;
         }
         verdicts.push(convert::target_verdict(&verdict));
     });
