@@ -9,6 +9,7 @@ mod slots;
 use std::sync::Arc;
 
 pub use compile::Compiler;
+pub use slots::DENSE_IDS;
 use slots::Slots;
 
 use crate::model::{

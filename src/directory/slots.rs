@@ -10,7 +10,7 @@ use std::sync::Arc;
 use rpds::HashTrieMapSync;
 
 /// Ids below this lie in leaves. Then there are at most 64 branches, too.
-pub(super) const DENSE_IDS: u64 = 1 << 26;
+pub const DENSE_IDS: u64 = 1 << 26;
 
 const LEAF_BITS: u32 = 8;
 /// A copy of so few pointers touches so few reference counts, each on a cache line of its own.

@@ -10,12 +10,11 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
+use crate::directory::DENSE_IDS;
 use crate::model::{
     CodeMark, CodeSlot, Credential, Id, Identity, LastUse, LastUses, Mode, UnixSeconds, client_address,
 };
 
-/// Ids below this may have a word of their own.
-const DENSE_IDS: u64 = 1 << 26;
 /// Words that are made together.
 const LEAF_WORDS: usize = 64;
 const PAGE_LEAVES: usize = 256;
