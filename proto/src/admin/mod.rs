@@ -13,7 +13,10 @@ mod patch;
 mod record;
 
 use bincode::{Decode, Encode};
-pub use patch::{AgentPatch, Clearable, CredentialPatch, EndpointPatch, Kind, Patch, Secret, Selector, SetText};
+pub use patch::{
+    AgentPatch, Clearable, CredentialName, CredentialPatch, EndpointPatch, Kind, Patch, RetiringPatch, Secret,
+    Selector, SetText,
+};
 pub use record::{AgentRecord, CredentialRecord, EndpointRecord, LastUse, Record};
 
 use crate::codec;
