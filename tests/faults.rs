@@ -63,7 +63,7 @@ fn set_mode(path: &Path, mode: u32) {
     fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
 }
 
-/// Writes past Keyward what a later version would.
+/// Writes past Keyward what another version would.
 fn set_format(home: &Home, version: u32) {
     let database = Database::open(home.database()).unwrap();
     let transaction = database.begin_write().unwrap();
@@ -161,15 +161,27 @@ const PEPPER_CASES: &[Case] = &[
 const DATABASE_CASES: &[Case] = &[
     Case {
         name: "a newer format",
-        damage: |home| set_format(home, 2),
+        damage: |home| set_format(home, 3),
         sentence: |home| {
             let path = home.database().display().to_string();
             format!(
-                "the database {path} has format 2: this keyward reads formats up to 1; install the version that wrote \
+                "the database {path} has format 3: this keyward reads formats up to 2; install the version that wrote \
                  it, or a later one"
             )
         },
-        repair: |home| set_format(home, 1),
+        repair: |home| set_format(home, 2),
+    },
+    Case {
+        name: "an older format",
+        damage: |home| set_format(home, 1),
+        sentence: |home| {
+            let path = home.database().display().to_string();
+            format!(
+                "the database {path} has format 1: this keyward reads format 2 only; serve it with the version that \
+                 wrote it, or move it away and apply your records anew"
+            )
+        },
+        repair: |home| set_format(home, 2),
     },
     Case {
         name: "a database that others may read",
