@@ -23,7 +23,9 @@ use keyward::model::record::AgentName;
 use keyward::model::{
     AgentEdit, Code, CredentialEdit, Edit, Id, Kind, Mode, Pepper, Reason, Record, RecordName, Verdict,
 };
-use keyward::registry::{Apply, Asker, DATABASE_FILE, Observer, Order, Origin, Outcome, Refusal, Registry, Stage, Target as Asked};
+use keyward::registry::{
+    Apply, Asker, DATABASE_FILE, Observer, Order, Origin, Outcome, Refusal, Registry, Stage, Target as Asked,
+};
 use keyward::tags::TagSet;
 use keyward_proto::admin::{
     AdminReply, AdminRequest, AgentPatch, Apply as WireApply, CredentialPatch, EndpointPatch, Patch, Secret, Selector,

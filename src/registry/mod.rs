@@ -29,7 +29,9 @@ pub use crate::decide::{
 };
 use crate::directory::Compiler;
 use crate::model::{Kind, Mode, Pepper, Record, RecordName, Revision, UnixSeconds};
-pub use crate::store::{AuditCheck, AuditFault, AuditPage, DATABASE_FILE, Listed, OpenError, Page, Retention, StoreFault};
+pub use crate::store::{
+    AuditCheck, AuditFault, AuditPage, DATABASE_FILE, Listed, OpenError, Page, Retention, StoreFault,
+};
 use crate::store::{Head, Store};
 use writer::{Job, Ordered, Writer};
 

@@ -127,7 +127,11 @@ impl AuditCheck {
         if first == next {
             return;
         }
-        let what = if next - first == 1 { "it is missing".into() } else { format!("it and all up to {} are missing", next - 1) };
+        let what = if next - first == 1 {
+            "it is missing".into()
+        } else {
+            format!("it and all up to {} are missing", next - 1)
+        };
         self.fault(first, what);
         (self.last, self.hash) = (next - 1, None);
     }
