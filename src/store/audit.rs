@@ -374,3 +374,6 @@ impl Transaction<'_> {
         Ok(dropped.len())
     }
 }
+
+#[cfg(test)]
+mod tests;
