@@ -172,6 +172,7 @@ impl Entry {
 fn told_of_imported(record: &Record) -> Fields {
     let told = |(field, value): &(&'static str, FieldValue)| match *field {
         "agent" | "default_agent" => true,
+        "parent" => *value != FieldValue::Null,
         "superuser" | "revoked" => *value == FieldValue::Bool(true),
         "enabled" => *value == FieldValue::Bool(false),
         "tags" => !matches!(value, FieldValue::Text(text) if text == "*"),

@@ -1,9 +1,9 @@
 use keyward_proto::ErrorCode;
 use keyward_proto::admin::{
-    AdminReply, AdminRequest, AgentPatch, AgentRecord, Apply, Audit, AuditFault, AuditPage, AuditVerdict, CredentialName, CredentialPatch, CredentialRecord, Done,
-    EndpointPatch, EndpointRecord, Explain, Explanation, FieldChange, FieldValue, Import, Imported, Kind, LastUse,
-    List, Page, Patch, Reach, Record, RefusalKind, Refused, RefusedPatch, Report, RetiringPatch, Secret, Selector,
-    SetText, StatusReport, Step, Upload,
+    AdminReply, AdminRequest, AgentPatch, AgentRecord, Apply, Audit, AuditFault, AuditPage, AuditVerdict,
+    CredentialName, CredentialPatch, CredentialRecord, Done, EndpointPatch, EndpointRecord, Explain, Explanation,
+    FieldChange, FieldValue, Import, Imported, Kind, LastUse, List, Page, Patch, Reach, Record, RefusalKind, Refused,
+    RefusedPatch, Report, RetiringPatch, Secret, Selector, SetText, StatusReport, Step, Upload,
 };
 use keyward_proto::query::{Mode, Reason, Verdict};
 

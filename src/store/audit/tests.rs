@@ -110,8 +110,7 @@ fn retention_goes_by_age_and_size_and_past_damaged_rows_and_never_takes_the_newe
     assert_eq!(dropped(u64::MAX, u64::MAX, 5), whole(0, 1), "a time before the first year");
     assert_eq!(dropped(80, u64::MAX, 99), whole(1, 2));
     assert_eq!(dropped(80, u64::MAX, 100), whole(1, 3));
-    let row =
-        store.keys.seal_row(Table::Audit, &audit_key(3), &(30_u64, [0_u8; 32], text(3).as_str())).len() as u64;
+    let row = store.keys.seal_row(Table::Audit, &audit_key(3), &(30_u64, [0_u8; 32], text(3).as_str())).len() as u64;
     // Records 3 to 9 are as long, the tenth has a digit more.
     assert_eq!(dropped(1_000, 8 * row + 1, 100), whole(0, 3));
     assert_eq!(dropped(1_000, 7 * row, 100), whole(2, 5));
