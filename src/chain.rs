@@ -6,6 +6,8 @@
 
 use std::fmt;
 
+/// The largest number that a record can bear: safe in every language.
+const NUMBER_MAX: u64 = (1 << 53) - 1;
 /// What every text begins with; the number follows.
 const TEXT_START: &str = "{\"seq\":";
 /// Both hashes as hexadecimal digits, and what stands around them.
@@ -72,7 +74,7 @@ impl fmt::Debug for ChainHash {
 pub fn number_of(text: &str) -> Option<u64> {
     let (digits, _) = text.strip_prefix(TEXT_START)?.split_once(',')?;
     let is_plain = !digits.starts_with('0') && digits.bytes().all(|b| b.is_ascii_digit());
-    if is_plain { digits.parse().ok() } else { None }
+    if is_plain { digits.parse().ok().filter(|number| *number <= NUMBER_MAX) } else { None }
 }
 
 /// The line of a record that stands on `prev`; without the line's end.
@@ -237,7 +239,7 @@ mod tests {
         for line in ["", "{}", "é", &"é".repeat(100), &upper, &good[1..], &format!("{good} ")] {
             assert!(matches!(Lines::default().take(line), Err(Break::NoRecord)), "{line}");
         }
-        for text in ["{\"seq\":01,", "{\"seq\":,", "{\"seq\":-1,", "{\"seq\":1}", "{\"seq\":99999999999999999999,"] {
+        for text in ["{\"seq\":01,", "{\"seq\":,", "{\"seq\":-1,", "{\"seq\":1}", "{\"seq\":18446744073709551615,"] {
             assert_eq!(number_of(text), None, "{text}");
         }
     }

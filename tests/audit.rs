@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::io::{BufReader, Read as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use keyward::registry::{Registry, Retention};
 use keyward_proto::admin::{
@@ -153,7 +153,7 @@ fn every_kind_of_change_leaves_one_record_that_says_who_what_before_and_after() 
     let mut seen = records(&home, &[]).len();
     assert_eq!(seen, 1, "the world was one apply");
     for (words, action, changes) in cases {
-        let before = support_now();
+        let before = now();
         assert!(home.run(words).status.success(), "{words:?}");
         let all = records(&home, &[]);
         assert_eq!(all.len(), seen + 1, "{words:?} leaves one record");
@@ -161,7 +161,7 @@ fn every_kind_of_change_leaves_one_record_that_says_who_what_before_and_after() 
         let record = &all[seen - 1];
         assert_eq!(record["seq"], json!(seen), "{words:?}");
         assert_eq!(record["revision"], json!(seen), "{words:?}: each was a revision of its own");
-        assert!((before..=support_now()).contains(&record["at"].as_u64().unwrap()), "{words:?}");
+        assert!((before..=now()).contains(&record["at"].as_u64().unwrap()), "{words:?}");
         assert_eq!((&record["uid"], &record["gid"]), (&json!(getuid().as_raw()), &json!(getgid().as_raw())));
         assert!(record["pid"].as_u64().is_some_and(|pid| pid > 0), "{words:?}");
         assert_eq!((&record["action"], &record["part"], &record["more"]), (&json!(action), &json!(1), &json!(false)));
@@ -177,7 +177,7 @@ fn every_kind_of_change_leaves_one_record_that_says_who_what_before_and_after() 
     daemon.stop();
 }
 
-fn support_now() -> u64 {
+fn now() -> u64 {
     std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs()
 }
 
@@ -255,6 +255,18 @@ fn a_long_change_is_split_into_numbered_records_and_nothing_of_it_is_lost() {
         ids.extend(part["changes"].as_array().unwrap().iter().map(|change| change["id"].as_u64().unwrap()));
     }
     assert_eq!(ids, (100..100 + KEYS).collect::<Vec<_>>());
+    // One change that is longer than a part is one part.
+    let attributes = |filling: char| -> Value {
+        (0..32).map(|number| (format!("name {number}"), json!(filling.to_string().repeat(1024)))).collect()
+    };
+    for filling in ['\u{1}', '\u{2}'] {
+        home.apply(&json!({"agents": [{"id": 1, "attributes": attributes(filling)}]}));
+    }
+    let last = parts.last().unwrap()["seq"].to_string();
+    let long = records(&home, &["--after", &last]);
+    assert_eq!((long.len(), &long[1]["more"]), (2, &json!(false)));
+    assert_eq!(long[1]["changes"][0]["from"]["attributes"], attributes('\u{1}'));
+    assert_eq!(long[1]["changes"][0]["to"]["attributes"], attributes('\u{2}'));
     // An import tells less of what is new, and as much of what is changed.
     let odd = CredentialPatch {
         superuser: Some(true),
@@ -266,7 +278,7 @@ fn a_long_change_is_split_into_numbered_records_and_nothing_of_it_is_lost() {
         code: Some(Secret::new(b"CODEOFANODDONE".to_vec())),
         ..CredentialPatch::new(Mode::Key, Some(9_001))
     };
-    let last = parts.last().unwrap()["seq"].to_string();
+    let last = long[1]["seq"].to_string();
     let relabelled = CredentialPatch { label: Some("z".into()), ..CredentialPatch::new(Mode::Key, Some(100)) };
     let patches = [credential(Mode::Token, 9), Patch::Credential(odd), Patch::Credential(relabelled)];
     assert_eq!(import(&mut home.admin(), patches, false), 2);
@@ -314,7 +326,7 @@ fn an_audit_of_many_pages_is_listed_and_checked_whole() {
     let since = records(&home, &["--since", &middle.to_string()]);
     let expected: Vec<&Value> = all.iter().filter(|record| record["at"].as_u64() >= Some(middle)).collect();
     assert_eq!(since.iter().collect::<Vec<_>>(), expected);
-    assert_eq!(records(&home, &["--since", &(support_now() + 1_000).to_string()]), Vec::<Value>::new());
+    assert_eq!(records(&home, &["--since", &(now() + 1_000).to_string()]), Vec::<Value>::new());
     assert_eq!(records(&home, &["--since", "1h"]).len() as u64, count);
     assert_eq!(home.run(&["audit", "--since", "yesterday"]).status.code(), Some(2));
 }
@@ -502,6 +514,9 @@ fn a_damaged_record_does_not_hide_those_around_it() {
     assert_eq!((output.status.code(), text(&output.stdout).lines().count()), (Some(4), 1_199));
     assert!(text(&output.stderr).contains("1200"), "{}", text(&output.stderr));
     assert_eq!(records(&home, &["--after", "1200"]).len() as u64, count - 1_200);
+    let newest = records(&home, &["--after", "2499"])[0]["at"].clone();
+    let since = records(&home, &["--after", "1200", "--since", &newest.to_string()]);
+    assert!(!since.is_empty() && since.iter().all(|record| record["at"] == newest));
 }
 
 fn audit_bytes(home: &Home) -> u64 {
@@ -623,7 +638,9 @@ fn following_prints_each_record_as_it_comes_and_ends_with_an_interrupt_or_the_da
     assert_eq!(next(&mut lines)["seq"], json!(1));
     for (seq, label) in [(2, "a"), (3, "b"), (4, "c")] {
         assert!(home.run(&["key", "set", "2", "--label", label]).status.success());
+        let changed = Instant::now();
         let record = next(&mut lines);
+        assert!(changed.elapsed() < Duration::from_secs(10), "it does not wait for the wait's end");
         assert_eq!((&record["seq"], &record["changes"][0]["to"]["label"]), (&json!(seq), &json!(label)));
     }
     let (mut second, mut later) = follow(&home, &["--after", "3"]);
@@ -649,11 +666,17 @@ fn a_wait_ends_with_nothing_when_nothing_comes() {
     let home = Home::new();
     let _daemon = home.start();
     home.apply(&world());
-    let began = std::time::Instant::now();
+    let began = Instant::now();
     let ask = AdminRequest::Audit(Audit { after: 1, since: 0, wait_seconds: 1 });
     let Ok(AdminReply::AuditPage(page)) = home.admin().call(&ask) else { panic!("no page") };
     assert!(page.lines.is_empty() && page.last == 1 && !page.more);
     assert!((1..10).contains(&began.elapsed().as_secs()));
+    // Nor does one spin that wants none of before a time to come, or none at all.
+    for (after, since, last) in [(0, now() + 1_000, 1), (u64::MAX, 0, u64::MAX)] {
+        let ask = AdminRequest::Audit(Audit { after, since, wait_seconds: 0 });
+        let Ok(AdminReply::AuditPage(page)) = home.admin().call(&ask) else { panic!("no page") };
+        assert!(page.lines.is_empty() && page.last == last && !page.more, "{after} {since}");
+    }
 }
 
 #[test]

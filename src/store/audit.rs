@@ -79,7 +79,7 @@ impl Retention {
 pub struct AuditPage {
     /// See [`chain::line`].
     pub lines: Vec<String>,
-    /// The last one's number; what was asked for when there is none.
+    /// The number behind which to go on: the last one's, or what was asked for.
     pub last: u64,
     /// Whether more follow already.
     pub more: bool,
@@ -170,7 +170,7 @@ impl Store {
         self.keys.open_row(Table::Audit, key, row)
     }
 
-    /// Time and text of one record; its hash.
+    /// Time and hash of one record.
     fn audit_record(&self, rows: &Rows, number: u64) -> Result<(UnixSeconds, ChainHash), StoreFault> {
         let key = audit_key(number);
         let bad = || bad_row(Table::Audit, &key);
@@ -208,7 +208,7 @@ impl Store {
         let reading = self.begin_read()?;
         let ends = self.head_row(&reading)?.audit;
         let rows = reading.open_table(Table::Audit.definition())?;
-        let start = (after.max(ends.before) + 1).max(self.first_since(&rows, &ends, since)?);
+        let start = after.max(ends.before).saturating_add(1).max(self.first_since(&rows, &ends, since)?);
         let mut page = AuditPage { lines: Vec::new(), last: after, more: false };
         let mut bytes = 0;
         for entry in rows.range::<&[u8]>(audit_key(start).as_slice()..)? {
@@ -218,7 +218,7 @@ impl Store {
             if page.more {
                 break;
             }
-            let Ok((_, prev, text)) = self.open_audit_row(key.value(), row.value()) else {
+            let Ok((at, prev, text)) = self.open_audit_row(key.value(), row.value()) else {
                 if page.lines.is_empty() {
                     return Err(bad_row(Table::Audit, key.value()));
                 }
@@ -226,22 +226,30 @@ impl Store {
                 page.more = true;
                 break;
             };
+            if UnixSeconds(at) < since {
+                continue;
+            }
             bytes += text.len();
             page.lines.push(chain::line(text, ChainHash::from_bytes(prev)));
             page.last = found;
         }
+        if !page.more {
+            // Those of before `since` are behind it, too.
+            page.last = after.max(ends.last);
+        }
         Ok(page)
     }
 
-    /// The number of the first record of `since` or later; times never go back from one record to the next.
+    /// The number of the first record of `since` or later, or of one before it: times never go back from one record to the
+    /// next, but one that does not prove itself has none.
     fn first_since(&self, rows: &Rows, ends: &ChainEnds, since: UnixSeconds) -> Result<u64, StoreFault> {
         let (mut low, mut high) = (ends.before + 1, ends.last + 1);
         while since > UnixSeconds(0) && low < high {
             let middle = low + (high - low) / 2;
-            if self.audit_record(rows, middle)?.0 < since {
-                low = middle + 1;
-            } else {
-                high = middle;
+            match self.audit_record(rows, middle) {
+                Ok((at, _)) if at < since => low = middle + 1,
+                Ok(_) | Err(StoreFault::BadRow { .. }) => high = middle,
+                Err(fault) => return Err(fault),
             }
         }
         Ok(low)

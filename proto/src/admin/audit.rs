@@ -21,7 +21,7 @@ pub struct Audit {
 pub struct AuditPage {
     /// A JSON object each, as `keyward audit --json` prints them.
     pub lines: Vec<String>,
-    /// `after` for the next page.
+    /// `after` for the next page: nothing up to this number is left to be read.
     pub last: u64,
     /// Whether the next page has records already.
     pub more: bool,
