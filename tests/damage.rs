@@ -15,7 +15,7 @@ use keyward::model::{
     AgentEdit, Code, CredentialEdit, Edit, EndpointEdit, Id, Method, Mode, Pepper, PresentedCredential, RecordName,
     Template, UnixSeconds, Verdict,
 };
-use keyward::registry::{Asker, DATABASE_FILE, OpenError, Order, Refusal, Registry, Target};
+use keyward::registry::{Asker, DATABASE_FILE, OpenError, Order, Origin, Refusal, Registry, Target};
 use keyward::tags::{Tag, TagSet};
 use keyward_proto::query::Reason;
 use redb::{Database, ReadableDatabase as _, TableDefinition};
@@ -50,7 +50,11 @@ fn open(directory: &Path) -> Result<Registry, OpenError> {
 }
 
 fn carry_out(registry: &Registry, order: Order) -> Result<(), Refusal> {
-    tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(registry.order(order)).map(drop)
+    tokio::runtime::Builder::new_current_thread()
+        .build()
+        .unwrap()
+        .block_on(registry.order(order, Origin::Daemon))
+        .map(drop)
 }
 
 fn order(registry: &Registry, order: Order) {
@@ -177,7 +181,9 @@ fn judge(bytes: &[u8], right: &BTreeMap<String, String>) -> Result<Outcome, Stri
     write_database(directory.path(), bytes);
     let registry = match open(directory.path()) {
         Ok(registry) => registry,
-        Err(OpenError::Damaged(..) | OpenError::NewerFormat { .. }) => return Ok(Outcome::Refused),
+        Err(OpenError::Damaged(..) | OpenError::NewerFormat { .. } | OpenError::OlderFormat { .. }) => {
+            return Ok(Outcome::Refused);
+        }
         Err(error) => return Err(format!("refused with: {error}")),
     };
     let outcome = judge_verdicts(&registry, right)?;

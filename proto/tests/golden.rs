@@ -101,6 +101,7 @@ fn every_type_number_has_a_golden_frame() {
         &[admin::UPLOAD, admin::APPLY, admin::DONE, admin::PAGE, admin::EXPLANATION, admin::STATUS_REPORT],
         &[admin::RECEIVED, admin::REPORT, admin::REFUSED, frame::ADMIN_ERROR, admin::REACH],
         &[admin::IMPORT, admin::IMPORTED],
+        &[admin::AUDIT, admin::VERIFY_AUDIT, admin::AUDIT_PAGE, admin::AUDIT_VERDICT],
     ]
     .concat();
     assert_eq!(kinds, all.iter().copied().collect());

@@ -9,9 +9,11 @@ use clap::{ArgGroup, Args, Parser, Subcommand};
 use super::times;
 use crate::config::parse_duration;
 
+mod audit;
 mod bench;
 mod endpoint;
 
+pub(super) use audit::{Audit, AuditCommand};
 pub(super) use bench::{Bench, BenchCommand, BenchLoad, BenchRun};
 pub(super) use endpoint::{EndpointCommand, EndpointImport, EndpointList};
 
@@ -76,6 +78,8 @@ pub enum Command {
     Explain(Explain),
     /// Make the daemon hold what the file says, in one transaction
     Apply(Apply),
+    /// Every change, who made it and when
+    Audit(Audit),
     /// The daemon's state
     Status,
     /// Measure how fast the daemon answers

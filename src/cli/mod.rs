@@ -1,7 +1,7 @@
 //! The command line: parses, asks the daemon over its sockets, prints.
 //!
-//! What is typed is sent as it is; the daemon judges it. Only `tags test`, `config check`, `completions` and `man` work
-//! alone. `serve` and `quickstart` are parsed here and carried out by `main`, which knows the daemon.
+//! What is typed is sent as it is; the daemon judges it. Only `tags test`, `config check`, `audit verify FILE`,
+//! `completions` and `man` work alone. `serve` and `quickstart` are parsed here and carried out by `main`, which knows the daemon.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -17,6 +17,7 @@ mod apply_file;
 mod apply_forms;
 mod args;
 mod ask;
+mod audit;
 mod bench;
 mod change;
 mod error;
@@ -103,6 +104,7 @@ pub fn run(cli: Cli) -> Result<Task, CliError> {
         Command::Check(args) => ask::check(&context, &args)?,
         Command::Explain(args) => ask::explain(&context, args)?,
         Command::Apply(args) => apply(&context, &args)?,
+        Command::Audit(args) => audit::run(&context, &args)?,
         Command::Status => status(&context)?,
         Command::Bench(args) => bench::run(&context, &args)?,
         Command::Config(ConfigCommand::Check { config }) => pages::config_check(&context, config.as_deref())?,

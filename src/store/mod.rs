@@ -7,10 +7,12 @@
 //! | `endpoints` | method, blank, shape of the template | the record |
 //! | `tag_sets` | 16 bytes of the hash of its text | the text |
 //! | `uses` | mode, id | last use of each of a credential's codes |
+//! | `audit` | number, 8 bytes big-endian | time, hash of the record before, the record's text |
 //!
 //! What redb was found to do, and what follows, is section 6 of the contract: plain insert, get, remove and range only;
 //! quick repair on every commit; first creation under another name; every row with its own MAC; short reads.
 
+mod audit;
 mod load;
 mod open;
 mod row;
@@ -22,6 +24,7 @@ use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
+pub use audit::{AuditCheck, AuditFault, AuditHead, AuditPage, Retention};
 pub use load::Take;
 pub use open::{Loaded, OpenError, TableDamage};
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
@@ -38,7 +41,7 @@ pub const DATABASE_FILE: &str = "keyward.redb";
 /// redb's own cache, whose default grows to 1 GiB. Answers come from memory, and inner pages of ten million rows fit.
 const CACHE_BYTES: usize = 16 * 1024 * 1024;
 /// The version of the whole file's format.
-const FORMAT_VERSION: u32 = 1;
+const FORMAT_VERSION: u32 = 2;
 /// The format's row in `meta`; not MACed, so that a newer format can be told from a wrong pepper.
 const FORMAT_KEY: &[u8] = b"format";
 const PEPPER_KEY: &[u8] = b"pepper";
@@ -65,10 +68,12 @@ pub enum Table {
     Uses,
     /// Format, fingerprint, head.
     Meta,
+    /// Every change, in a chain.
+    Audit,
 }
 
 impl Table {
-    /// All but [`Table::Meta`], whose rows stand alone.
+    /// All but [`Table::Meta`], whose rows stand alone, and [`Table::Audit`], whose rows are a chain.
     const TALLIED: [Self; 7] =
         [Self::Agents, Self::Endpoints, Self::Keys, Self::Tokens, Self::Sessions, Self::TagSets, Self::Uses];
     /// The tables of records, in the order they are loaded: agents before the credentials that name them.
@@ -86,6 +91,7 @@ impl Table {
             Self::TagSets => "tag_sets",
             Self::Uses => "uses",
             Self::Meta => "meta",
+            Self::Audit => "audit",
         }
     }
 
@@ -122,7 +128,7 @@ impl Table {
             Self::Keys => Some(Kind::Credential(Mode::Key)),
             Self::Tokens => Some(Kind::Credential(Mode::Token)),
             Self::Sessions => Some(Kind::Credential(Mode::Session)),
-            Self::TagSets | Self::Uses | Self::Meta => None,
+            Self::TagSets | Self::Uses | Self::Meta | Self::Audit => None,
         }
     }
 }

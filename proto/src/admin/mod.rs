@@ -8,10 +8,13 @@
 //! | here | requests and replies |
 //! | `patch` | what an operator gives |
 //! | `record` | records as they stand |
+//! | `audit` | every change, in a chain of hashes |
 
+mod audit;
 mod patch;
 mod record;
 
+pub use audit::{AUDIT_WAIT_SECONDS_MAX, Audit, AuditFault, AuditPage, AuditVerdict};
 use bincode::{Decode, Encode};
 pub use patch::{
     AgentPatch, Clearable, CredentialName, CredentialPatch, EndpointPatch, Kind, Patch, RetiringPatch, Secret,
@@ -45,6 +48,10 @@ pub const APPLY: u16 = 0x0309;
 pub const REACH: u16 = 0x030a;
 /// Type number of [`AdminRequest::Import`].
 pub const IMPORT: u16 = 0x030b;
+/// Type number of [`AdminRequest::Audit`].
+pub const AUDIT: u16 = 0x0310;
+/// Type number of [`AdminRequest::VerifyAudit`].
+pub const VERIFY_AUDIT: u16 = 0x0311;
 
 /// Type number of [`AdminReply::Done`].
 pub const DONE: u16 = 0x0401;
@@ -60,6 +67,10 @@ pub const RECEIVED: u16 = 0x0405;
 pub const REPORT: u16 = 0x0406;
 /// Type number of [`AdminReply::Imported`].
 pub const IMPORTED: u16 = 0x0407;
+/// Type number of [`AdminReply::AuditPage`].
+pub const AUDIT_PAGE: u16 = 0x0410;
+/// Type number of [`AdminReply::AuditVerdict`].
+pub const AUDIT_VERDICT: u16 = 0x0411;
 /// Type number of [`AdminReply::Refused`].
 pub const REFUSED: u16 = 0x04fe;
 
@@ -163,6 +174,10 @@ pub enum AdminRequest {
     Reach(Reach),
     /// Type [`IMPORT`].
     Import(Import),
+    /// Type [`AUDIT`].
+    Audit(Audit),
+    /// Type [`VERIFY_AUDIT`]; the body is empty.
+    VerifyAudit,
 }
 
 impl AdminRequest {
@@ -185,6 +200,8 @@ impl AdminRequest {
             APPLY => codec::decode(body).map(Self::Apply),
             REACH => codec::decode(body).map(Self::Reach),
             IMPORT => codec::decode(body).map(Self::Import),
+            AUDIT => codec::decode(body).map(Self::Audit),
+            VERIFY_AUDIT => codec::decode(body).map(|()| Self::VerifyAudit),
             _ => Err(frame.unknown_type()),
         }
     }
@@ -203,6 +220,8 @@ impl AdminRequest {
             Self::Apply(body) => frame::put(out, APPLY, request_id, body),
             Self::Reach(body) => frame::put(out, REACH, request_id, body),
             Self::Import(body) => frame::put(out, IMPORT, request_id, body),
+            Self::Audit(body) => frame::put(out, AUDIT, request_id, body),
+            Self::VerifyAudit => frame::put(out, VERIFY_AUDIT, request_id, &()),
         }
     }
 }
@@ -394,6 +413,10 @@ pub enum AdminReply {
     Report(Report),
     /// Type [`IMPORTED`], to import.
     Imported(Imported),
+    /// Type [`AUDIT_PAGE`], to audit.
+    AuditPage(AuditPage),
+    /// Type [`AUDIT_VERDICT`], to verify the audit.
+    AuditVerdict(AuditVerdict),
     /// Type [`REFUSED`], to any.
     Refused(Refused),
     /// Type [`frame::ADMIN_ERROR`], to any.
@@ -416,6 +439,8 @@ impl AdminReply {
             RECEIVED => codec::decode(body).map(Self::Received),
             REPORT => codec::decode(body).map(Self::Report),
             IMPORTED => codec::decode(body).map(Self::Imported),
+            AUDIT_PAGE => codec::decode(body).map(Self::AuditPage),
+            AUDIT_VERDICT => codec::decode(body).map(Self::AuditVerdict),
             REFUSED => codec::decode(body).map(Self::Refused),
             frame::ADMIN_ERROR => frame::read_error(body).map(Self::Error),
             _ => Err(frame.unknown_type()),
@@ -432,6 +457,8 @@ impl AdminReply {
             Self::Received(body) => frame::put(out, RECEIVED, request_id, body),
             Self::Report(body) => frame::put(out, REPORT, request_id, body),
             Self::Imported(body) => frame::put(out, IMPORTED, request_id, body),
+            Self::AuditPage(body) => frame::put(out, AUDIT_PAGE, request_id, body),
+            Self::AuditVerdict(body) => frame::put(out, AUDIT_VERDICT, request_id, body),
             Self::Refused(body) => frame::put(out, REFUSED, request_id, body),
             Self::Error(error) => frame::put_error(out, frame::ADMIN_ERROR, request_id, error),
         }

@@ -194,7 +194,9 @@ fn resend(request: &AdminRequest) -> Resend {
         | AdminRequest::List(_)
         | AdminRequest::Explain(_)
         | AdminRequest::Status
-        | AdminRequest::Reach(_) => Resend::Once,
+        | AdminRequest::Reach(_)
+        | AdminRequest::Audit(_)
+        | AdminRequest::VerifyAudit => Resend::Once,
         AdminRequest::Add(_)
         | AdminRequest::Set(_)
         | AdminRequest::Remove(_)
@@ -244,6 +246,8 @@ impl AdminReply {
             Self::Received(_) => "receipt of a part",
             Self::Report(_) => "a report",
             Self::Imported(_) => "what became of a part",
+            Self::AuditPage(_) => "a page of the audit",
+            Self::AuditVerdict(_) => "what the audit is",
             Self::Refused(_) => "a refusal",
             Self::Error(_) => "an error frame",
         }

@@ -11,11 +11,14 @@ mod pending;
 use std::collections::BTreeSet;
 
 pub use difference::{FieldChange, FieldValue};
+pub(super) use difference::{Fields, differing, fields};
 pub use import::{Import, Imported};
+pub(super) use pending::Before;
 use pending::Pending;
 use rustc_hash::FxHashMap;
 use zeroize::Zeroizing;
 
+use super::audit::Action;
 use crate::directory::{Compiler, Lookup};
 use crate::model::secret::NEW_CODE_CHARS;
 use crate::model::{
@@ -53,6 +56,17 @@ pub struct Apply {
 }
 
 impl Order {
+    /// The audit's word for it.
+    pub(super) const fn action(&self) -> Action {
+        match self {
+            Self::Add(_) => Action::Add,
+            Self::Set(_) => Action::Set,
+            Self::Remove(_) => Action::Remove,
+            Self::Apply(_) => Action::Apply,
+            Self::Import(_) => Action::Import,
+        }
+    }
+
     /// Whether it is judged by more than the rows it names, so that it must not share a transaction: the directory it
     /// reads would lack what went before.
     pub(super) const fn stands_alone(&self) -> bool {
@@ -117,6 +131,8 @@ pub struct Outcome {
 /// A change that may be written, and what it comes to.
 pub(super) struct Plan {
     pub(super) change: Change,
+    /// What each of its records was.
+    pub(super) before: Vec<Before>,
     pub(super) outcome: Outcome,
 }
 
@@ -145,7 +161,8 @@ pub(super) fn plan(transaction: &Transaction<'_>, compiler: &Compiler, order: Or
         Order::Apply(apply) => planner.apply(apply)?,
         Order::Import(import) => planner.import(import)?,
     }
-    Ok(Plan { change: planner.pending.finish(), outcome: planner.outcome })
+    let (change, before) = planner.pending.finish();
+    Ok(Plan { change, before, outcome: planner.outcome })
 }
 
 /// Why there is no plan.
@@ -223,12 +240,12 @@ impl Planner<'_, '_> {
             None => return Err("an id is needed".to_string().into()),
         };
         let Merged { old, new, read_at } = self.merged(&key, edit, rule)?;
-        match old {
+        match &old {
             None => self.outcome.added.push(new.name()),
-            Some(old) if old == new => return Ok(key),
-            Some(old) => self.outcome.changed.extend(difference::difference(&old, &new)),
+            Some(old) if *old == new => return Ok(key),
+            Some(old) => self.outcome.changed.extend(difference::difference(old, &new)),
         }
-        self.pending.put(key.clone(), new, read_at);
+        self.pending.put(key.clone(), old, new, read_at);
         Ok(key)
     }
 
@@ -300,6 +317,7 @@ impl Planner<'_, '_> {
     /// Puts a record's tombstone among the pending records.
     fn end(&mut self, key: RecordKey, record: Record, read_at: Revision) {
         self.outcome.removed.push(record.name());
+        let before = Some(record.clone());
         let record = match record {
             Record::Agent(agent) => Record::Agent(crate::model::Agent { removed: true, ..agent }),
             Record::Endpoint(endpoint) => Record::Endpoint(crate::model::Endpoint { removed: true, ..endpoint }),
@@ -309,7 +327,7 @@ impl Planner<'_, '_> {
                 revoked
             }
         };
-        self.pending.put(key, record, read_at);
+        self.pending.put(key, before, record, read_at);
     }
 
     fn prune(&mut self, kind: Kind) -> Result<(), Stop> {
