@@ -11,22 +11,29 @@
 //! What redb was found to do, and what follows, is section 6 of the contract: plain insert, get, remove and range only;
 //! quick repair on every commit; first creation under another name; every row with its own MAC; short reads.
 
+mod backup;
 mod load;
 mod open;
+mod restore;
 mod row;
 mod transaction;
+mod watermark;
 
 use std::collections::HashSet;
 use std::fmt;
 use std::ops::Bound;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
+pub use backup::{Backup, BackupPart};
 pub use load::Take;
 pub use open::{Loaded, OpenError, TableDamage};
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
+pub use restore::{RestoreError, Restored};
 use row::{BadRow, HeadRow, Labels, RowKey, RowKeys, Tally, UseRow};
 pub use transaction::{Reader, Transaction};
+pub use watermark::{Fate, Undone, WATERMARK_FILE, Watermark, WatermarkError};
 
 use crate::model::{
     CodeMark, Id, Kind, LastUse, LastUses, Mode, Record, RecordKey, Revision, UnixSeconds, client_address,
@@ -68,6 +75,17 @@ pub enum Table {
 }
 
 impl Table {
+    /// Every table, in the order of a backup: what says whose it is comes first.
+    const ALL: [Self; 8] = [
+        Self::Meta,
+        Self::Agents,
+        Self::Endpoints,
+        Self::Keys,
+        Self::Tokens,
+        Self::Sessions,
+        Self::TagSets,
+        Self::Uses,
+    ];
     /// All but [`Table::Meta`], whose rows stand alone.
     const TALLIED: [Self; 7] =
         [Self::Agents, Self::Endpoints, Self::Keys, Self::Tokens, Self::Sessions, Self::TagSets, Self::Uses];
@@ -185,6 +203,8 @@ pub struct Store {
     keys: RowKeys,
     /// `None` between a storage fault and the reopening.
     database: RwLock<Option<Database>>,
+    /// How often it was closed: a backup that began before must not go on.
+    closings: AtomicU64,
 }
 
 /// The writer's knowledge of the last commit: what the next one starts from.
@@ -254,6 +274,11 @@ impl Store {
     #[must_use]
     pub fn is_open(&self) -> bool {
         self.database().is_some()
+    }
+
+    /// Tells one opening of the database from another.
+    fn opening(&self) -> u64 {
+        self.closings.load(Ordering::Relaxed)
     }
 
     fn database(&self) -> RwLockReadGuard<'_, Option<Database>> {
