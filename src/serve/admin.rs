@@ -1,5 +1,8 @@
 //! `admin.sock`: every change and listing. One request at a time, in order; whoever connects was judged at accept.
 
+mod streams;
+
+use std::io;
 use std::sync::Arc;
 
 use keyward_proto::admin::{
@@ -23,8 +26,9 @@ const BYTES_AT_ONCE: usize = 32 * 1024;
 
 /// Serves one connection until it is over.
 pub(super) async fn serve(stream: UnixStream, serving: Arc<Serving>, stop: CancellationToken) {
-    let mut connection = Connection::new(stream, (ADMIN_FRAME_BYTES_MAX, ADMIN_ERROR), serving.deadlines, stop);
-    let mut desk = Desk { serving, upload: None, importing: None };
+    let (bounds, deadlines) = ((ADMIN_FRAME_BYTES_MAX, ADMIN_ERROR), serving.deadlines);
+    let mut connection = Connection::new(stream, bounds, deadlines, stop.clone());
+    let mut desk = Desk { serving, stop, upload: None, importing: None };
     loop {
         let filled = desk.fill(&mut connection).await;
         if matches!(filled, Filled::Over) {
@@ -43,11 +47,14 @@ pub(super) async fn serve(stream: UnixStream, serving: Arc<Serving>, stop: Cance
             if !matches!(request, Ok(AdminRequest::Import(_))) {
                 desk.settle(connection.output()).await;
             }
-            match request {
-                Ok(request) => desk.answer(request, request_id, used, connection.output()).await,
-                Err(error) => connection.refuse(request_id, &error),
-            }
-            if connection.flush().await.is_err() {
+            let answered = match request {
+                Ok(request) => desk.answer(request, request_id, used, &mut connection).await,
+                Err(error) => {
+                    connection.refuse(request_id, &error);
+                    Ok(())
+                }
+            };
+            if answered.is_err() || connection.flush().await.is_err() {
                 return;
             }
             connection.restart_deadlines();
@@ -95,12 +102,24 @@ struct Uploaded {
 /// One connection's requests, and what it has uploaded.
 struct Desk {
     serving: Arc<Serving>,
+    stop: CancellationToken,
     upload: Option<Uploaded>,
     importing: Option<Importing>,
 }
 
 impl Desk {
-    async fn answer(&mut self, request: AdminRequest, request_id: u32, frame_bytes: usize, out: &mut Vec<u8>) {
+    /// Answers one request.
+    ///
+    /// # Errors
+    /// When the peer is gone, or does not take a long reply in time.
+    async fn answer(
+        &mut self,
+        request: AdminRequest,
+        request_id: u32,
+        frame_bytes: usize,
+        connection: &mut Connection,
+    ) -> io::Result<()> {
+        let out = connection.output();
         let reply = match request {
             AdminRequest::Add(patch) => self.add(patch).await,
             AdminRequest::Set(patch) => self.set(patch).await,
@@ -112,15 +131,20 @@ impl Desk {
             AdminRequest::Status => Ok(AdminReply::Status(self.status())),
             AdminRequest::Upload(upload) => self.upload(upload, frame_bytes),
             AdminRequest::Import(import) => match self.import(import, request_id, frame_bytes, out).await {
-                Ok(()) => return,
+                Ok(()) => return Ok(()),
                 Err(refused) => Err(refused),
             },
+            AdminRequest::Backup => return self.backup(request_id, connection).await,
             AdminRequest::Apply(apply) => match self.apply(apply).await {
-                Ok(report) => return put_report(report, request_id, out),
+                Ok(report) => {
+                    put_report(report, request_id, out);
+                    return Ok(());
+                }
                 Err(refused) => Err(refused),
             },
         };
         reply.unwrap_or_else(AdminReply::Refused).put(out, request_id);
+        Ok(())
     }
 
     /// Waits for bytes, and meanwhile answers the part that is being committed.

@@ -8,10 +8,13 @@
 //! | here | requests and replies |
 //! | `patch` | what an operator gives |
 //! | `record` | records as they stand |
+//! | `backup` | everything at once |
 
+mod backup;
 mod patch;
 mod record;
 
+pub use backup::BackupPart;
 use bincode::{Decode, Encode};
 pub use patch::{AgentPatch, Clearable, CredentialPatch, EndpointPatch, Kind, Patch, Secret, Selector, SetText};
 pub use record::{AgentRecord, CredentialRecord, EndpointRecord, LastUse, Record};
@@ -42,6 +45,8 @@ pub const APPLY: u16 = 0x0309;
 pub const REACH: u16 = 0x030a;
 /// Type number of [`AdminRequest::Import`].
 pub const IMPORT: u16 = 0x030b;
+/// Type number of [`AdminRequest::Backup`].
+pub const BACKUP: u16 = 0x0312;
 
 /// Type number of [`AdminReply::Done`].
 pub const DONE: u16 = 0x0401;
@@ -57,6 +62,8 @@ pub const RECEIVED: u16 = 0x0405;
 pub const REPORT: u16 = 0x0406;
 /// Type number of [`AdminReply::Imported`].
 pub const IMPORTED: u16 = 0x0407;
+/// Type number of [`AdminReply::BackupPart`].
+pub const BACKUP_PART: u16 = 0x0412;
 /// Type number of [`AdminReply::Refused`].
 pub const REFUSED: u16 = 0x04fe;
 
@@ -160,6 +167,8 @@ pub enum AdminRequest {
     Reach(Reach),
     /// Type [`IMPORT`].
     Import(Import),
+    /// Type [`BACKUP`]; the body is empty.
+    Backup,
 }
 
 impl AdminRequest {
@@ -182,6 +191,7 @@ impl AdminRequest {
             APPLY => codec::decode(body).map(Self::Apply),
             REACH => codec::decode(body).map(Self::Reach),
             IMPORT => codec::decode(body).map(Self::Import),
+            BACKUP => codec::decode(body).map(|()| Self::Backup),
             _ => Err(frame.unknown_type()),
         }
     }
@@ -200,6 +210,7 @@ impl AdminRequest {
             Self::Apply(body) => frame::put(out, APPLY, request_id, body),
             Self::Reach(body) => frame::put(out, REACH, request_id, body),
             Self::Import(body) => frame::put(out, IMPORT, request_id, body),
+            Self::Backup => frame::put(out, BACKUP, request_id, &()),
         }
     }
 }
@@ -391,6 +402,8 @@ pub enum AdminReply {
     Report(Report),
     /// Type [`IMPORTED`], to import.
     Imported(Imported),
+    /// Type [`BACKUP_PART`], to backup, one or more.
+    BackupPart(BackupPart),
     /// Type [`REFUSED`], to any.
     Refused(Refused),
     /// Type [`frame::ADMIN_ERROR`], to any.
@@ -413,6 +426,7 @@ impl AdminReply {
             RECEIVED => codec::decode(body).map(Self::Received),
             REPORT => codec::decode(body).map(Self::Report),
             IMPORTED => codec::decode(body).map(Self::Imported),
+            BACKUP_PART => codec::decode(body).map(Self::BackupPart),
             REFUSED => codec::decode(body).map(Self::Refused),
             frame::ADMIN_ERROR => frame::read_error(body).map(Self::Error),
             _ => Err(frame.unknown_type()),
@@ -429,6 +443,7 @@ impl AdminReply {
             Self::Received(body) => frame::put(out, RECEIVED, request_id, body),
             Self::Report(body) => frame::put(out, REPORT, request_id, body),
             Self::Imported(body) => frame::put(out, IMPORTED, request_id, body),
+            Self::BackupPart(body) => frame::put(out, BACKUP_PART, request_id, body),
             Self::Refused(body) => frame::put(out, REFUSED, request_id, body),
             Self::Error(error) => frame::put_error(out, frame::ADMIN_ERROR, request_id, error),
         }

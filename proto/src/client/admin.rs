@@ -148,6 +148,31 @@ impl AdminClient {
         })
     }
 
+    /// Takes a backup: hands each part to `take`, in order, until the last. Whatever ends it before that, what was taken
+    /// is no backup.
+    ///
+    /// # Errors
+    /// As [`Self::call`], [`ClientError::UploadRefused`] when the daemon gave up, and what `take` says.
+    pub fn backup<E: From<ClientError>>(&mut self, mut take: impl FnMut(&[u8]) -> Result<(), E>) -> Result<(), E> {
+        let Self { connection, out } = self;
+        connection.converse(|live, ids| {
+            let id = ids.next();
+            out.clear();
+            AdminRequest::Backup.put(out, id);
+            live.write(out)?;
+            loop {
+                let reply = not_refused(read_one(live, id)?)?;
+                let AdminReply::BackupPart(part) = reply else {
+                    return Err(ClientError::wrong_type("a part of a backup", reply.name()).into());
+                };
+                take(&part.bytes)?;
+                if part.last {
+                    return Ok(());
+                }
+            }
+        })
+    }
+
     /// Commits what was uploaded, or with `dry_run` reports what that would change.
     ///
     /// # Errors
@@ -177,11 +202,13 @@ fn next_part(patches: &mut Peekable<impl Iterator<Item = Patch>>) -> Option<Vec<
     Some(part)
 }
 
+/// A refusal is an error here.
+fn not_refused(reply: AdminReply) -> Result<AdminReply, ClientError> {
+    if let AdminReply::Refused(refused) = reply { Err(ClientError::UploadRefused(refused)) } else { Ok(reply) }
+}
+
 fn read_imported(live: &mut Live, id: u32) -> Result<Imported, ClientError> {
-    let reply = read_reply(live, id)?;
-    if let AdminReply::Refused(refused) = reply {
-        return Err(ClientError::UploadRefused(refused));
-    }
+    let reply = not_refused(read_reply(live, id)?)?;
     let AdminReply::Imported(imported) = reply else {
         return Err(ClientError::wrong_type("what became of a part", reply.name()));
     };
@@ -194,7 +221,8 @@ fn resend(request: &AdminRequest) -> Resend {
         | AdminRequest::List(_)
         | AdminRequest::Explain(_)
         | AdminRequest::Status
-        | AdminRequest::Reach(_) => Resend::Once,
+        | AdminRequest::Reach(_)
+        | AdminRequest::Backup => Resend::Once,
         AdminRequest::Add(_)
         | AdminRequest::Set(_)
         | AdminRequest::Remove(_)
@@ -244,6 +272,7 @@ impl AdminReply {
             Self::Received(_) => "receipt of a part",
             Self::Report(_) => "a report",
             Self::Imported(_) => "what became of a part",
+            Self::BackupPart(_) => "a part of a backup",
             Self::Refused(_) => "a refusal",
             Self::Error(_) => "an error frame",
         }
