@@ -9,9 +9,11 @@ use clap::{ArgGroup, Args, Parser, Subcommand};
 use super::times;
 use crate::config::parse_duration;
 
+mod backup;
 mod bench;
 mod endpoint;
 
+pub(super) use backup::{Backup, Restore};
 pub(super) use bench::{Bench, BenchCommand, BenchLoad, BenchRun};
 pub(super) use endpoint::{EndpointCommand, EndpointImport, EndpointList};
 
@@ -76,6 +78,12 @@ pub enum Command {
     Explain(Explain),
     /// Make the daemon hold what the file says, in one transaction
     Apply(Apply),
+    /// Write everything the daemon holds to a file
+    #[command(after_help = backup::BACKUP_HELP)]
+    Backup(Backup),
+    /// Make a database of a backup; without a daemon
+    #[command(after_help = backup::RESTORE_HELP)]
+    Restore(Restore),
     /// The daemon's state
     Status,
     /// Measure how fast the daemon answers

@@ -1,7 +1,7 @@
 //! The command line: parses, asks the daemon over its sockets, prints.
 //!
 //! What is typed is sent as it is; the daemon judges it. Only `tags test`, `config check`, `completions` and `man` work
-//! alone. `serve` and `quickstart` are parsed here and carried out by `main`, which knows the daemon.
+//! alone. `serve`, `quickstart` and `restore` are parsed here and carried out by `main`, which knows the daemon.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -17,6 +17,7 @@ mod apply_file;
 mod apply_forms;
 mod args;
 mod ask;
+mod backup;
 mod bench;
 mod change;
 mod error;
@@ -24,6 +25,7 @@ mod file;
 mod forms;
 mod import;
 mod input;
+mod new_file;
 mod openapi;
 mod output;
 mod pages;
@@ -32,6 +34,7 @@ mod tables;
 mod times;
 
 pub use args::Cli;
+pub use backup::{RestoredForm, tell_restored};
 pub use error::{CliError, Exit};
 
 use apply_file::ApplyFile;
@@ -49,8 +52,22 @@ pub enum Task {
     Serve(Box<Config>),
     /// Run one on a temporary directory.
     Quickstart,
+    /// Make a database of a backup.
+    Restore(Box<Restore>),
     /// The command is carried out.
     Finished(Exit),
+}
+
+/// What to restore, and where.
+pub struct Restore {
+    /// The backup.
+    pub file: PathBuf,
+    /// Its data directory is where.
+    pub config: Config,
+    /// Restore an older state than the last acknowledged one.
+    pub accept_rollback: bool,
+    /// Print JSON.
+    pub json: bool,
 }
 
 /// Reads the command line.
@@ -94,6 +111,7 @@ pub fn run(cli: Cli) -> Result<Task, CliError> {
     let exit = match cli.command {
         Command::Serve(args) => return serve_config(args, cli.runtime).map(|config| Task::Serve(Box::new(config))),
         Command::Quickstart => return Ok(Task::Quickstart),
+        Command::Restore(args) => return restore_task(args, &context),
         Command::Agent(command) => change::agent(&context, command)?,
         Command::Key(command) => change::key(&context, command)?,
         Command::Token(command) => change::token(&context, command)?,
@@ -103,6 +121,7 @@ pub fn run(cli: Cli) -> Result<Task, CliError> {
         Command::Check(args) => ask::check(&context, &args)?,
         Command::Explain(args) => ask::explain(&context, args)?,
         Command::Apply(args) => apply(&context, &args)?,
+        Command::Backup(args) => backup::backup(&context, &args)?,
         Command::Status => status(&context)?,
         Command::Bench(args) => bench::run(&context, &args)?,
         Command::Config(ConfigCommand::Check { config }) => pages::config_check(&context, config.as_deref())?,
@@ -122,6 +141,12 @@ fn serve_config(args: Serve, runtime: Option<PathBuf>) -> Result<Config, CliErro
         config.runtime = runtime;
     }
     Ok(config)
+}
+
+fn restore_task(args: args::Restore, context: &Context) -> Result<Task, CliError> {
+    let args::Restore { file, config, data, accept_rollback } = args;
+    let config = serve_config(Serve { config, data }, None)?;
+    Ok(Task::Restore(Box::new(Restore { file, config, accept_rollback, json: context.json })))
 }
 
 fn refused_config(error: ConfigError) -> CliError {
