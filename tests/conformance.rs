@@ -157,6 +157,8 @@ fn credential(fields: &Value, mode: Mode, pepper: &Pepper) -> Credential {
         expires_at: fields["expires_at"].as_u64().map(UnixSeconds),
         allow_ip: blocks.map(|blocks| AllowList::parse(blocks.iter().map(String::as_str)).unwrap()),
         app_id: fields["app_id"].as_u64(),
+        rate: None,
+        parent: None,
     }
 }
 

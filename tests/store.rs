@@ -67,6 +67,8 @@ fn key(number: u64, tags: &str) -> Record {
         not_before: None,
         expires_at: None,
         allow_ip: None,
+        rate: None,
+        parent: None,
         app_id: None,
     })
 }

@@ -91,6 +91,8 @@ pub(crate) fn key(number: u64, world: Size, sets: &[Arc<TagSet>], pepper: &Peppe
         not_before: None,
         expires_at: None,
         allow_ip: None,
+        rate: None,
+        parent: None,
         app_id: None,
     })
 }

@@ -14,8 +14,8 @@ use crate::frame::{ErrorCode, FrameError};
 type Bounded<const LIMIT: usize> = Configuration<BigEndian, Fixint, Limit<LIMIT>>;
 
 /// A decoded value may claim at most this many times its frame's bytes: an absent field of a patch is one byte on the
-/// wire and up to 32 in memory. The bound is a compile-time constant in bincode, hence the tiers.
-const CLAIM_PER_BYTE: usize = 32;
+/// wire and up to 32 in memory, and a patch with nothing given has some forty times its bytes. The bound is a compile-time constant in bincode, hence the tiers.
+const CLAIM_PER_BYTE: usize = 48;
 
 const TIER_SMALL: usize = 1 << 10;
 const TIER_MEDIUM: usize = 64 << 10;

@@ -5,8 +5,8 @@ mod schema;
 mod values;
 
 use keyward_proto::admin::{
-    AdminReply, AdminRequest, AgentPatch, CredentialPatch, FieldChange, FieldValue, Import, Imported, Patch,
-    RefusedPatch, Report, Secret, Selector, SetText, Upload,
+    AdminReply, AdminRequest, AgentPatch, CredentialName, CredentialPatch, FieldChange, FieldValue, Import, Imported,
+    Patch, RefusedPatch, Report, RetiringPatch, Secret, Selector, SetText, Upload,
 };
 use keyward_proto::frame::{self, ADMIN_FRAME_BYTES_MAX, Frame, Header, QUERY_FRAME_BYTES_MAX, VERSION};
 use keyward_proto::query::{
@@ -267,16 +267,18 @@ prop_compose! {
 }
 
 /// What a patch is made of: patches can't be printed, and proptest prints its values.
-type PatchParts = (Texts, [Option<bool>; 3], [Option<Option<u64>>; 4], [Option<u64>; 2]);
-type Texts = (Option<String>, Option<Vec<u8>>, Option<Vec<String>>, Option<Option<Vec<String>>>);
+type PatchParts = (Texts, Secrets, [Option<bool>; 3], [Option<Option<u64>>; 4], [Option<u64>; 4]);
+type Texts = (Option<String>, Option<String>, Option<Vec<String>>, Option<Option<Vec<String>>>);
+type Secrets = [Option<Vec<u8>>; 2];
 
 fn patch_parts() -> impl Strategy<Value = PatchParts> {
-    let texts = (option::of(".{0,20}"), option::of(bytes()), option::of(texts()), option::of(option::of(texts())));
-    (texts, any::<[Option<bool>; 3]>(), any::<[Option<Option<u64>>; 4]>(), any::<[Option<u64>; 2]>())
+    let texts = (option::of(".{0,20}"), option::of(".{0,20}"), option::of(texts()), option::of(option::of(texts())));
+    let secrets = [option::of(bytes()), option::of(bytes())];
+    (texts, secrets, any::<[Option<bool>; 3]>(), any::<[Option<Option<u64>>; 4]>(), any::<[Option<u64>; 4]>())
 }
 
 fn patch(parts: PatchParts) -> Patch {
-    let ((label, code, tags, allow_ip), switches, clearable, [id, agent]) = parts;
+    let ((label, rate, tags, allow_ip), [code, hash], switches, clearable, [id, agent, parent, until]) = parts;
     let [superuser, enabled, revoked] = switches;
     let [default_agent, app_id, not_before, expires_at] = clearable;
     Patch::Credential(CredentialPatch {
@@ -294,6 +296,10 @@ fn patch(parts: PatchParts) -> Patch {
         not_before,
         expires_at,
         allow_ip,
+        rate: rate.map(Some),
+        parent: parent.map(|id| CredentialName { mode: Mode::Key, id }),
+        hash: hash.clone().map(Secret::new),
+        retiring: hash.zip(until).map(|(hash, until)| RetiringPatch { hash: Secret::new(hash), until }),
     })
 }
 

@@ -6,7 +6,9 @@
 use std::fmt;
 use std::marker::PhantomData;
 
-use keyward_proto::admin::{AgentPatch, Clearable, CredentialPatch, EndpointPatch, Patch, Secret, SetText};
+use keyward_proto::admin::{
+    AgentPatch, Clearable, CredentialName, CredentialPatch, EndpointPatch, Patch, RetiringPatch, Secret, SetText,
+};
 use keyward_proto::query::Mode;
 use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
@@ -78,6 +80,12 @@ pub(super) struct KeyForm {
     expires_at: Clearable<u64>,
     #[serde(default, deserialize_with = "clearable")]
     allow_ip: Clearable<Vec<String>>,
+    #[serde(default, deserialize_with = "clearable")]
+    rate: Clearable<String>,
+    #[serde(default, deserialize_with = "given_code")]
+    hash: Option<Secret>,
+    #[serde(default, deserialize_with = "given_retiring")]
+    retiring: Option<RetiringPatch>,
 }
 
 #[derive(serde::Deserialize)]
@@ -104,6 +112,14 @@ pub(super) struct TokenForm {
     expires_at: Clearable<u64>,
     #[serde(default, deserialize_with = "clearable")]
     allow_ip: Clearable<Vec<String>>,
+    #[serde(default, deserialize_with = "clearable")]
+    rate: Clearable<String>,
+    #[serde(default, deserialize_with = "given_parent")]
+    parent: Option<CredentialName>,
+    #[serde(default, deserialize_with = "given_code")]
+    hash: Option<Secret>,
+    #[serde(default, deserialize_with = "given_retiring")]
+    retiring: Option<RetiringPatch>,
 }
 
 #[derive(serde::Deserialize)]
@@ -128,6 +144,20 @@ pub(super) struct SessionForm {
     expires_at: Clearable<u64>,
     #[serde(default, deserialize_with = "clearable")]
     allow_ip: Clearable<Vec<String>>,
+    #[serde(default, deserialize_with = "clearable")]
+    rate: Clearable<String>,
+    #[serde(default, deserialize_with = "given_code")]
+    hash: Option<Secret>,
+    #[serde(default, deserialize_with = "given_retiring")]
+    retiring: Option<RetiringPatch>,
+}
+
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RetiringForm {
+    #[serde(default, deserialize_with = "given_code")]
+    hash: Option<Secret>,
+    until: u64,
 }
 
 impl From<AgentForm> for Patch {
@@ -158,6 +188,9 @@ impl From<KeyForm> for Patch {
             not_before: form.not_before,
             expires_at: form.expires_at,
             allow_ip: form.allow_ip,
+            rate: form.rate,
+            hash: form.hash,
+            retiring: form.retiring,
             ..CredentialPatch::new(Mode::Key, Some(form.id))
         })
     }
@@ -176,6 +209,10 @@ impl From<TokenForm> for Patch {
             not_before: form.not_before,
             expires_at: form.expires_at,
             allow_ip: form.allow_ip,
+            rate: form.rate,
+            hash: form.hash,
+            retiring: form.retiring,
+            parent: form.parent,
             ..CredentialPatch::new(Mode::Token, Some(form.id))
         })
     }
@@ -193,6 +230,9 @@ impl From<SessionForm> for Patch {
             not_before: form.not_before,
             expires_at: form.expires_at,
             allow_ip: form.allow_ip,
+            rate: form.rate,
+            hash: form.hash,
+            retiring: form.retiring,
             ..CredentialPatch::new(Mode::Session, Some(form.id))
         })
     }
@@ -277,6 +317,24 @@ fn given_attributes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option
     }
 
     deserializer.deserialize_map(AttributesVisitor).map(Some)
+}
+
+/// `key 2`: the credential that a token was made from.
+fn given_parent<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<CredentialName>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    let read = || {
+        let (mode, id) = text.split_once(' ')?;
+        let mode = [Mode::Key, Mode::Token, Mode::Session].into_iter().find(|known| known.name() == mode)?;
+        Some(CredentialName { mode, id: id.parse().ok()? })
+    };
+    read().map(Some).ok_or_else(|| D::Error::custom("a parent is a mode and an id, as in \"key 2\""))
+}
+
+/// A retiring code's hash and its deadline.
+fn given_retiring<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<RetiringPatch>, D::Error> {
+    let Object(RetiringForm { hash, until }) = Object::deserialize(deserializer)?;
+    let hash = hash.ok_or_else(|| D::Error::missing_field("hash"))?;
+    Ok(Some(RetiringPatch { hash, until }))
 }
 
 /// A code goes straight into its wiped buffer, and no refusal shows what stood in its place.

@@ -163,6 +163,10 @@ pub(super) struct CredentialForm<'a> {
     not_before: Option<u64>,
     expires_at: Option<u64>,
     allow_ip: Option<&'a [String]>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rate: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    parent: Option<String>,
     state: &'a str,
     retiring_until: Option<u64>,
     last_used: Option<LastUsedForm<'a>>,
@@ -190,6 +194,8 @@ impl<'a> CredentialForm<'a> {
             not_before: record.not_before,
             expires_at: record.expires_at,
             allow_ip: record.allow_ip.as_deref(),
+            rate: record.rate.as_deref(),
+            parent: record.parent.map(|parent| parent.to_string()),
             state: &record.state,
             retiring_until: record.retiring_until,
             last_used: LastUsedForm::new(record),

@@ -134,6 +134,12 @@ fn show_credential(record: &CredentialRecord) -> String {
         ("allowed from", or_nothing(record.allow_ip.as_ref(), |blocks| blocks.join(", "))),
         ("last used", last_use(record.last_used.as_ref())),
     ]);
+    if let Some(rate) = &record.rate {
+        rows.push(("allowed at most", rate.clone()));
+    }
+    if let Some(parent) = record.parent {
+        rows.push(("made from", parent.to_string()));
+    }
     if record.retiring_until.is_some() {
         rows.push(("old code until", time(record.retiring_until)));
         rows.push(("old code used", last_use(record.retiring_last_used.as_ref())));

@@ -150,6 +150,8 @@ mod tests {
             expires_at: None,
             allow_ip: None,
             app_id: None,
+            rate: None,
+            parent: None,
         };
         let endpoint = |method: &str, path: &str, tag: &str| {
             Record::Endpoint(Endpoint {

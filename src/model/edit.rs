@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::record::{AgentName, Attributes, Label};
-use super::{AllowList, Code, Id, Mode, Modes, UnixSeconds};
+use super::{AllowList, Code, CodeHash, Id, Mode, Modes, Rate, RetiringCode, UnixSeconds};
 use crate::route::{Method, Template};
 use crate::tags::{Tag, TagSet};
 
@@ -66,6 +66,14 @@ pub struct CredentialEdit {
     pub expires_at: Option<Option<UnixSeconds>>,
     /// Default none.
     pub allow_ip: Option<Option<AllowList>>,
+    /// Default none.
+    pub rate: Option<Option<Rate>>,
+    /// Tokens only, and only when they are new: the credential that it is made from.
+    pub parent: Option<(Mode, Id)>,
+    /// In place of a code: its hash, made with this daemon's pepper.
+    pub hash: Option<CodeHash>,
+    /// Beside `hash`: the code before it and its deadline.
+    pub retiring: Option<RetiringCode>,
 }
 
 impl CredentialEdit {
@@ -87,6 +95,10 @@ impl CredentialEdit {
             not_before: None,
             expires_at: None,
             allow_ip: None,
+            rate: None,
+            parent: None,
+            hash: None,
+            retiring: None,
         }
     }
 }

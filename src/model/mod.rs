@@ -7,11 +7,13 @@
 //! | [`secret`] | the pepper, codes, hashes: nothing here can be printed |
 //! | [`record`] | agents, endpoints, credentials; a committed [`Change`] of them |
 //! | [`edit`] | what an operator gives of a record |
+//! | [`rate`] | how often a credential may be allowed |
 //! | [`uses`] | last uses of codes |
 //! | [`verdict`] | questions' answers |
 
 pub mod address;
 pub mod edit;
+pub mod rate;
 pub mod record;
 pub mod secret;
 mod texts;
@@ -22,6 +24,7 @@ use std::fmt;
 
 pub use address::{AllowList, Cidr, client_address};
 pub use edit::{AgentEdit, CredentialEdit, Edit, EndpointEdit};
+pub use rate::Rate;
 pub use record::{
     Agent, Binding, Change, Codes, Credential, Endpoint, Kind, Record, RecordKey, RecordName, RetiringCode,
 };
@@ -123,6 +126,12 @@ impl Mode {
     #[must_use]
     pub const fn index(self) -> usize {
         self.number() as usize
+    }
+
+    /// The mode with this byte.
+    #[must_use]
+    pub fn from_number(number: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|mode| mode.number() == number)
     }
 
     /// Its byte in hashes and row keys.

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::{AllowList, CodeHash, Id, Mode, Modes, Revision, UnixSeconds};
+use super::{AllowList, CodeHash, Id, Mode, Modes, Rate, Revision, UnixSeconds};
 use crate::route::{Method, Template};
 use crate::tags::{Tag, TagSet};
 
@@ -223,6 +223,10 @@ pub struct Credential {
     pub allow_ip: Option<AllowList>,
     /// A token's application.
     pub app_id: Option<u64>,
+    /// How often it may be allowed; `None` for any number of times.
+    pub rate: Option<Rate>,
+    /// The credential that a token was made from: it may do no more, and ends with it.
+    pub parent: Option<(Mode, Id)>,
 }
 
 /// Method, path template, tags and modes.

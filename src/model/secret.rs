@@ -62,7 +62,22 @@ impl CodeHash {
     pub const fn from_bytes(bytes: [u8; 32]) -> Self {
         Self(blake3::Hash::from_bytes(bytes))
     }
+
+    /// Reads the form that an export has: `keyward:` and 64 hexadecimal digits. `None` when it has another.
+    #[must_use]
+    pub fn parse(text: &[u8]) -> Option<Self> {
+        blake3::Hash::from_hex(text.strip_prefix(HASH_PREFIX)?).ok().map(Self)
+    }
+
+    /// The form that [`CodeHash::parse`] reads; for an export that was asked to hold hashes, and nothing else.
+    #[must_use]
+    pub fn expose_text(&self) -> Zeroizing<Vec<u8>> {
+        Zeroizing::new([HASH_PREFIX, self.0.to_hex().as_bytes()].concat())
+    }
 }
+
+/// Stands before a hash that was made with the pepper, where hashes are written as text.
+const HASH_PREFIX: &[u8] = b"keyward:";
 
 /// A code that a request presents: 8 to 128 visible ASCII bytes.
 #[derive(Clone, Copy)]
@@ -208,6 +223,17 @@ mod tests {
         assert!(first != pepper(1).hash(Mode::Token, 2, code("12345678")));
         assert!(first != pepper(1).hash(Mode::Key, 3, code("12345678")));
         assert!(first != pepper(1).hash(Mode::Key, 2, code("123456789")));
+    }
+
+    #[test]
+    fn a_hash_is_read_back_from_its_text_and_from_no_other() {
+        let hash = CodeHash::from_bytes([0xa7; 32]);
+        let text = hash.expose_text();
+        assert_eq!(text.as_slice(), format!("keyward:{}", "a7".repeat(32)).as_bytes());
+        assert!(CodeHash::parse(&text) == Some(hash));
+        for wrong in [&text[8..], &text[..text.len() - 1], b"", b"keyward:", &[&text[..], b"0"].concat()] {
+            assert!(CodeHash::parse(wrong).is_none());
+        }
     }
 
     #[test]

@@ -11,9 +11,9 @@ use keyward_proto::query::{
 
 use crate::model::record::{AgentName, Attributes, Label};
 use crate::model::{
-    Agent, AgentEdit, AllowList, Binding, Code, CodeSlot, Credential, CredentialEdit, Edit, Endpoint, EndpointEdit, Id,
-    Identity, Kind, LastUse, LastUses, Method, Mode, Modes, Reason, Record, RecordName, Route, Template, TextList,
-    UnixSeconds, Verdict,
+    Agent, AgentEdit, AllowList, Binding, Code, CodeHash, CodeSlot, Credential, CredentialEdit, Edit, Endpoint,
+    EndpointEdit, Id, Identity, Kind, LastUse, LastUses, Method, Mode, Modes, Rate, Reason, Record, RecordName,
+    RetiringCode, Route, Template, TextList, UnixSeconds, Verdict,
 };
 use crate::registry::{Asker, FieldChange, FieldValue, Import, Imported, Listed, Reachable, Step, StepResult};
 use crate::tags::{TAGS_MAX, Tag, TagSet};
@@ -277,7 +277,30 @@ fn credential_edit(patch: wire::CredentialPatch, sets: &mut Sets) -> Result<Cred
             .map(|blocks| blocks.map(allow_ip).transpose())
             .transpose()
             .map_err(|e| format!("allow_ip: {e}"))?,
+        rate: patch
+            .rate
+            .map(|rate| rate.map(|rate| Rate::parse(&rate)).transpose())
+            .transpose()
+            .map_err(|e| format!("rate: {e}"))?,
+        parent: patch.parent.map(parse_parent).transpose()?,
+        hash: patch.hash.as_ref().map(|hash| parse_hash("hash", hash)).transpose()?,
+        retiring: patch.retiring.map(|retiring| parse_retiring(&retiring)).transpose()?,
     })
+}
+
+fn parse_parent(name: wire::CredentialName) -> Result<(Mode, Id), String> {
+    let id = parse_id(name.id).map_err(|e| format!("parent: {e}"))?;
+    Ok((mode(name.mode), id))
+}
+
+fn parse_hash(field: &str, hash: &wire::Secret) -> Result<CodeHash, String> {
+    CodeHash::parse(hash.expose())
+        .ok_or_else(|| format!("{field}: it is no hash: \"keyward:\" and 64 hexadecimal digits, as an export has them"))
+}
+
+fn parse_retiring(retiring: &wire::RetiringPatch) -> Result<RetiringCode, String> {
+    let until = parse_time("retiring", Some(Some(retiring.until)))?.flatten().unwrap_or_default();
+    Ok(RetiringCode { hash: parse_hash("retiring", &retiring.hash)?, until })
 }
 
 fn parse_id(id: u64) -> Result<Id, String> {
@@ -372,6 +395,8 @@ fn credential_record(credential: &Credential, uses: &LastUses, now: UnixSeconds)
         not_before: credential.not_before.map(|at| at.0),
         expires_at: credential.expires_at.map(|at| at.0),
         allow_ip: credential.allow_ip.as_ref().map(|list| list.blocks().iter().map(ToString::to_string).collect()),
+        rate: credential.rate.map(|rate| rate.to_string()),
+        parent: credential.parent.map(|(mode, id)| wire::CredentialName { mode: mode_to_wire(mode), id: id.get() }),
         state: state(credential, now).to_string(),
         retiring_until: retiring.map(|retiring| retiring.until.0),
         last_used: uses.of(&credential.codes.current).map(last_use),

@@ -20,7 +20,7 @@ use zeroize::Zeroizing;
 use super::Table;
 use crate::model::record::{AgentName, Attributes, Label, TEXT_BYTES_MAX};
 use crate::model::{
-    Agent, AllowList, Binding, CodeHash, Codes, Credential, Endpoint, Id, Method, Mode, Modes, Pepper, Record,
+    Agent, AllowList, Binding, CodeHash, Codes, Credential, Endpoint, Id, Method, Mode, Modes, Pepper, Rate, Record,
     RecordKey, RetiringCode, Revision, Template, UnixSeconds,
 };
 use crate::tags::{Tag, TagSet};
@@ -252,6 +252,9 @@ struct CredentialRow<'r> {
     expires_at: Option<u64>,
     allow_ip: Option<Vec<Cow<'r, str>>>,
     app_id: Option<u64>,
+    rate: Option<Cow<'r, str>>,
+    /// Mode and id.
+    parent: Option<(u8, u64)>,
 }
 
 /// Last uses as stored: what tells the code, unix seconds, the address as text.
@@ -415,6 +418,8 @@ fn credential_row<'r>(credential: &'r Credential, sets: &SetKeys, revision: Revi
         expires_at: credential.expires_at.map(|at| at.0),
         allow_ip: credential.allow_ip.as_ref().map(|l| l.blocks().iter().map(|b| b.to_string().into()).collect()),
         app_id: credential.app_id,
+        rate: credential.rate.map(|rate| rate.to_string().into()),
+        parent: credential.parent.map(|(mode, id)| (mode.number(), id.get())),
     }
 }
 
@@ -511,6 +516,8 @@ fn read_credential(
         expires_at: row.expires_at.map(UnixSeconds),
         allow_ip: allow_ip.transpose().map_err(|_| BadRow)?,
         app_id: row.app_id,
+        rate: row.rate.map(|rate| Rate::parse(&rate)).transpose().map_err(|_| BadRow)?,
+        parent: row.parent.map(|(mode, id)| Mode::from_number(mode).zip(Id::new(id)).ok_or(BadRow)).transpose()?,
     };
     Ok((Record::Credential(credential), Revision(row.revision)))
 }

@@ -82,6 +82,8 @@ fn credential(of: &naive::Credential, pepper: &Pepper) -> Credential {
         revoked: of.revoked,
         not_before: of.not_before.map(UnixSeconds),
         expires_at: of.expires_at.map(UnixSeconds),
+        rate: None,
+        parent: None,
         allow_ip: of.allow_ip.as_ref().map(|blocks| AllowList::parse(blocks.iter().copied()).unwrap()),
         app_id: of.app_id,
     }

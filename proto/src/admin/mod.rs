@@ -16,7 +16,10 @@ mod record;
 
 pub use backup::BackupPart;
 use bincode::{Decode, Encode};
-pub use patch::{AgentPatch, Clearable, CredentialPatch, EndpointPatch, Kind, Patch, Secret, Selector, SetText};
+pub use patch::{
+    AgentPatch, Clearable, CredentialName, CredentialPatch, EndpointPatch, Kind, Patch, RetiringPatch, Secret,
+    Selector, SetText,
+};
 pub use record::{AgentRecord, CredentialRecord, EndpointRecord, LastUse, Record};
 
 use crate::codec;

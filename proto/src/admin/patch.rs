@@ -172,6 +172,38 @@ pub struct CredentialPatch {
     pub expires_at: Clearable<u64>,
     /// 1 to 64 CIDR blocks or addresses.
     pub allow_ip: Clearable<Vec<String>>,
+    /// `100/s`, `60/m`, `1000/h` or `10000/d`: how often it may be allowed. Default any number of times.
+    pub rate: Clearable<String>,
+    /// New tokens only: the key, token or session that it is made from.
+    pub parent: Option<CredentialName>,
+    /// In place of `code`: its hash, as an export with hashes has it.
+    pub hash: Option<Secret>,
+    /// Beside `hash`: the code before it.
+    pub retiring: Option<RetiringPatch>,
+}
+
+/// Names a key, token or session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct CredentialName {
+    /// Which of the three.
+    pub mode: Mode,
+    /// Its id.
+    pub id: u64,
+}
+
+impl std::fmt::Display for CredentialName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {}", self.mode.name(), self.id)
+    }
+}
+
+/// A retiring code as an export with hashes has it.
+#[derive(Clone, PartialEq, Eq, Encode, Decode)]
+pub struct RetiringPatch {
+    /// Its hash.
+    pub hash: Secret,
+    /// Unix seconds: accepted before.
+    pub until: u64,
 }
 
 impl CredentialPatch {
@@ -193,6 +225,10 @@ impl CredentialPatch {
             not_before: None,
             expires_at: None,
             allow_ip: None,
+            rate: None,
+            parent: None,
+            hash: None,
+            retiring: None,
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use bincode::{Decode, Encode};
 
+use super::CredentialName;
 use crate::query::Mode;
 
 /// An agent as it stands.
@@ -72,6 +73,10 @@ pub struct CredentialRecord {
     pub expires_at: Option<u64>,
     /// CIDR blocks.
     pub allow_ip: Option<Vec<String>>,
+    /// How often it may be allowed, as `100/s`.
+    pub rate: Option<String>,
+    /// The credential that a token was made from.
+    pub parent: Option<CredentialName>,
     /// What the right code would get: `enabled`, or `revoked`, `disabled`, `not_yet_valid`, `expired`.
     pub state: String,
     /// Unix seconds until which the code before the current one is accepted.

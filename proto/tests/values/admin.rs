@@ -1,8 +1,9 @@
 use keyward_proto::ErrorCode;
 use keyward_proto::admin::{
-    AdminReply, AdminRequest, AgentPatch, AgentRecord, Apply, CredentialPatch, CredentialRecord, Done, EndpointPatch,
-    EndpointRecord, Explain, Explanation, FieldChange, FieldValue, Import, Imported, Kind, LastUse, List, Page, Patch,
-    Reach, Record, RefusalKind, Refused, RefusedPatch, Report, Secret, Selector, SetText, StatusReport, Step, Upload,
+    AdminReply, AdminRequest, AgentPatch, AgentRecord, Apply, CredentialName, CredentialPatch, CredentialRecord, Done,
+    EndpointPatch, EndpointRecord, Explain, Explanation, FieldChange, FieldValue, Import, Imported, Kind, LastUse,
+    List, Page, Patch, Reach, Record, RefusalKind, Refused, RefusedPatch, Report, RetiringPatch, Secret, Selector,
+    SetText, StatusReport, Step, Upload,
 };
 use keyward_proto::query::{Mode, Reason, Verdict};
 
@@ -49,6 +50,10 @@ fn full_credential_patch() -> CredentialPatch {
         not_before: Some(Some(1_700_000_000)),
         expires_at: Some(Some(1_893_456_000)),
         allow_ip: Some(Some(strings(&["10.0.0.0/8", "::1"]))),
+        rate: Some(Some("100/s".to_owned())),
+        parent: Some(CredentialName { mode: Mode::Key, id: 2 }),
+        hash: Some(secret(&format!("keyward:{}", "a7".repeat(32)))),
+        retiring: Some(RetiringPatch { hash: secret(&format!("keyward:{}", "5b".repeat(32))), until: 1_893_456_000 }),
         ..CredentialPatch::new(Mode::Key, Some(2))
     }
 }
@@ -60,6 +65,7 @@ fn clearing_patch() -> CredentialPatch {
         not_before: Some(None),
         expires_at: Some(None),
         allow_ip: Some(None),
+        rate: Some(None),
         ..CredentialPatch::new(Mode::Token, Some(18))
     }
 }
@@ -116,12 +122,13 @@ fn changes() -> Vec<Vector> {
             "set_key_everything",
             "Key 2: label 'a key', code YWK2PGCS8CNW62SR8TBTBKWMY, superuser true, agent 4, default_agent 1, app_id 9, \
              tags as items tickets.* and -*.delete, enabled true, revoked false, not_before 1700000000, \
-             expires_at 1893456000, allow_ip 10.0.0.0/8 and ::1 (refused: a key takes no app_id).",
+             expires_at 1893456000, allow_ip 10.0.0.0/8 and ::1, rate 100/s, parent key 2, hash keyward:a7… (64 \
+             digits), retiring keyward:5b… until 1893456000 (refused: a key takes no app_id).",
             AdminRequest::Set(Patch::Credential(full_credential_patch())),
         ),
         admin(
             "set_token_clear",
-            "Token 18: default_agent, app_id, not_before, expires_at and allow_ip given as absent, which clears them.",
+            "Token 18: default_agent, app_id, not_before, expires_at, allow_ip and rate given as absent, which clears them.",
             AdminRequest::Set(Patch::Credential(clearing_patch())),
         ),
         admin("remove_agent", "Agent 4.", AdminRequest::Remove(Selector::Agent(4))),
@@ -231,6 +238,8 @@ fn key_record() -> Record {
         not_before: None,
         expires_at: None,
         allow_ip: None,
+        rate: None,
+        parent: None,
         state: "enabled".to_owned(),
         retiring_until: None,
         last_used: None,
@@ -253,6 +262,8 @@ fn used_token_record() -> Record {
         not_before: Some(1_700_000_000),
         expires_at: Some(1_893_456_000),
         allow_ip: Some(strings(&["10.0.0.0/8"])),
+        rate: Some("100/s".to_owned()),
+        parent: Some(CredentialName { mode: Mode::Key, id: 2 }),
         state: "revoked".to_owned(),
         retiring_until: Some(1_800_000_100),
         last_used: Some(LastUse { at: 1_800_000_000, address: Some("10.1.2.3".to_owned()) }),

@@ -87,6 +87,8 @@ fn credential(mode: Mode) -> CredentialRecord {
         revoked: false,
         not_before: None,
         expires_at: Some(9),
+        rate: None,
+        parent: None,
         allow_ip: None,
         state: "enabled".into(),
         retiring_until: None,

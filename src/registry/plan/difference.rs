@@ -101,5 +101,7 @@ fn credential_fields(credential: &Credential) -> Fields {
         ("not_before", time(credential.not_before)),
         ("expires_at", time(credential.expires_at)),
         ("allow_ip", credential.allow_ip.as_ref().map_or(FieldValue::Null, blocks)),
+        ("rate", credential.rate.map_or(FieldValue::Null, |rate| FieldValue::Text(rate.to_string()))),
+        ("parent", credential.parent.map_or(FieldValue::Null, |(mode, id)| FieldValue::Text(format!("{mode} {id}")))),
     ]
 }

@@ -53,7 +53,7 @@ pub(super) fn credential(
     pepper: &Pepper,
     new_hash: Option<CodeHash>,
 ) -> Result<Credential, String> {
-    let given_hash = edit.code.as_ref().map(|code| pepper.hash(edit.mode, id.get(), code.presented()));
+    let given = given_codes(&edit, id, pepper)?;
     let app_id = edit.app_id.unwrap_or_else(|| old.and_then(|old| old.app_id));
     if app_id.is_some() && edit.mode != Mode::Token {
         return Err("only tokens have an app_id".into());
@@ -62,7 +62,7 @@ pub(super) fn credential(
         mode: edit.mode,
         id,
         binding: binding(old.map(|old| old.binding), &edit)?,
-        codes: codes(old.map(|old| old.codes), given_hash.or(new_hash.filter(|_| old.is_none())))?,
+        codes: codes(old.map(|old| old.codes), given.or_else(|| made_code(old, new_hash)))?,
         label: edit.label.unwrap_or_else(|| old.map_or_else(Label::default, |old| old.label.clone())),
         tags: match edit.tags {
             Some(tags) => tags,
@@ -74,7 +74,19 @@ pub(super) fn credential(
         expires_at: edit.expires_at.unwrap_or_else(|| old.and_then(|old| old.expires_at)),
         allow_ip: edit.allow_ip.unwrap_or_else(|| old.and_then(|old| old.allow_ip.clone())),
         app_id,
+        rate: edit.rate.unwrap_or_else(|| old.and_then(|old| old.rate)),
+        parent: parent(old, edit.mode, edit.parent)?,
     })
+}
+
+/// A token's origin is what it was made from, for ever.
+fn parent(old: Option<&Credential>, mode: Mode, given: Option<(Mode, Id)>) -> Result<Option<(Mode, Id)>, String> {
+    match (old, given) {
+        (_, None) => Ok(old.and_then(|old| old.parent)),
+        (_, Some(_)) if mode != Mode::Token => Err("only tokens have a parent".into()),
+        (Some(old), given) if old.parent != given => Err("the parent that it was made from can't be changed".into()),
+        (_, given) => Ok(given),
+    }
 }
 
 fn binding(old: Option<Binding>, edit: &CredentialEdit) -> Result<Binding, String> {
@@ -101,12 +113,30 @@ fn binding(old: Option<Binding>, edit: &CredentialEdit) -> Result<Binding, Strin
     })
 }
 
+/// What is given of codes: a code, or in its place the hash of one, beside it perhaps a retiring one's.
+fn given_codes(edit: &CredentialEdit, id: Id, pepper: &Pepper) -> Result<Option<Codes>, String> {
+    let current = match (&edit.code, edit.hash) {
+        (Some(_), Some(_)) => return Err("it has both a code and a hash: give one of them".into()),
+        (Some(code), None) => Some(pepper.hash(edit.mode, id.get(), code.presented())),
+        (None, hash) => hash,
+    };
+    if edit.retiring.is_some() && edit.hash.is_none() {
+        return Err("a retiring code's hash is given beside the current one's only: give hash as well".into());
+    }
+    Ok(current.map(|current| Codes { current, retiring: edit.retiring }))
+}
+
+fn made_code(old: Option<&Credential>, hash: Option<CodeHash>) -> Option<Codes> {
+    let current = hash.filter(|_| old.is_none())?;
+    Some(Codes { current, retiring: None })
+}
+
 /// A code that differs from the current one takes its place and ends a retiring one at once (section 4, `apply`).
-fn codes(old: Option<Codes>, hash: Option<CodeHash>) -> Result<Codes, String> {
-    match (old, hash) {
+fn codes(old: Option<Codes>, given: Option<Codes>) -> Result<Codes, String> {
+    match (old, given) {
         (Some(old), None) => Ok(old),
-        (Some(old), Some(hash)) if old.current == hash => Ok(old),
-        (_, Some(hash)) => Ok(Codes { current: hash, retiring: None }),
+        (Some(old), Some(given)) if old.current == given.current && given.retiring.is_none() => Ok(old),
+        (_, Some(given)) => Ok(given),
         (None, None) => Err("it is new and needs a code".into()),
     }
 }
