@@ -28,7 +28,7 @@ pub use crate::decide::{
 };
 use crate::directory::Compiler;
 use crate::model::{Kind, Mode, Pepper, Record, RecordName, Revision, UnixSeconds};
-pub use crate::store::{Backup, BackupPart, DATABASE_FILE, Listed, OpenError, Page, StoreFault};
+pub use crate::store::{Backup, BackupPart, DATABASE_FILE, Export, ExportPart, Listed, OpenError, Page, StoreFault};
 use crate::store::{Head, Loaded, Store, Take, Watermark, WatermarkError};
 use marks::Marks;
 use writer::{Job, Writer};
@@ -213,6 +213,22 @@ impl Registry {
     /// See [`StoreFault`].
     pub fn next_backup_part(&self, backup: &mut Backup, bytes: usize) -> Result<BackupPart, StoreFault> {
         self.shared.store.next_backup_part(backup, bytes)
+    }
+
+    /// The same for an export.
+    ///
+    /// # Errors
+    /// See [`StoreFault`].
+    pub fn begin_export(&self) -> Result<Export, StoreFault> {
+        self.shared.store.begin_export()
+    }
+
+    /// The next part of an export; see [`Store::next_export_part`].
+    ///
+    /// # Errors
+    /// See [`StoreFault`].
+    pub fn next_export_part(&self, export: &mut Export, limit: usize) -> Result<ExportPart, StoreFault> {
+        self.shared.store.next_export_part(export, limit)
     }
 
     /// Adds the uses that are not stored yet.

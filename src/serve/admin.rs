@@ -135,6 +135,7 @@ impl Desk {
                 Err(refused) => Err(refused),
             },
             AdminRequest::Backup => return self.backup(request_id, connection).await,
+            AdminRequest::Export(export) => return self.export(export, request_id, connection).await,
             AdminRequest::Apply(apply) => match self.apply(apply).await {
                 Ok(report) => {
                     put_report(report, request_id, out);

@@ -6,15 +6,11 @@
 //!  end:  0xff (1) | how many rows (8) | MAC (32) of all bytes before it
 //! ```
 //! Big-endian. The rows are those of the tables, `meta` first, each table in the order of its keys; so a backup holds
-//! hashes and never the pepper, and is as old as the database's format. What reads it is `restore`.
+//! hashes and never the pepper, and is of the database's format. What reads it is `restore`.
 
-use std::slice;
-
-use redb::{ReadTransaction, ReadableDatabase as _};
-
-use super::row::{HeadRow, Tally};
-use super::{HEAD_KEY, Store, StoreFault, Table, bad_row};
-use crate::model::{Revision, UnixSeconds};
+use super::walk::Walk;
+use super::{Store, StoreFault, Table, bad_row};
+use crate::model::Revision;
 
 /// What a backup begins with, its version last.
 pub(super) const MAGIC: &[u8; 16] = b"keyward backup\n\x01";
@@ -25,25 +21,12 @@ pub(super) const ROW_PREFIX_BYTES: usize = 1 + 4 + 4;
 /// Count and MAC.
 pub(super) const END_BYTES: usize = 8 + 32;
 
-/// A backup that is being taken: holds one state of the database, and with it the pages that later commits free. So it
-/// must not be kept for long.
+/// A backup that is being taken. It holds one state of the database and must not be kept for long.
 pub struct Backup {
-    transaction: ReadTransaction,
-    head: HeadRow,
-    tables: slice::Iter<'static, Table>,
-    current: Option<Current>,
+    walk: Walk,
     mac: blake3::Hasher,
     begun: bool,
     rows: u64,
-    /// How often the database had been opened when it began.
-    opening: u64,
-}
-
-/// The table whose rows come now.
-struct Current {
-    table: Table,
-    rows: redb::Range<'static, &'static [u8], &'static [u8]>,
-    tally: Tally,
 }
 
 /// Some bytes of a backup.
@@ -58,13 +41,7 @@ impl Backup {
     /// The state's revision.
     #[must_use]
     pub const fn revision(&self) -> Revision {
-        Revision(self.head.revision)
-    }
-
-    /// When that was committed.
-    #[must_use]
-    pub const fn committed_at(&self) -> UnixSeconds {
-        UnixSeconds(self.head.committed_at)
+        Revision(self.walk.head.revision)
     }
 }
 
@@ -74,20 +51,8 @@ impl Store {
     /// # Errors
     /// [`StoreFault::Storage`], [`StoreFault::BadRow`].
     pub fn begin_backup(&self) -> Result<Backup, StoreFault> {
-        let guard = self.database();
-        let database = guard.as_ref().ok_or_else(|| StoreFault::Storage("it is being reopened".to_string()))?;
-        let transaction = database.begin_read()?;
-        let head = self.head_row(&transaction)?;
-        Ok(Backup {
-            transaction,
-            head,
-            tables: Table::ALL.iter(),
-            current: None,
-            mac: self.keys.backup_mac(),
-            begun: false,
-            rows: 0,
-            opening: self.opening(),
-        })
+        let walk = self.begin_walk(&Table::ALL)?;
+        Ok(Backup { walk, mac: self.keys.backup_mac(), begun: false, rows: 0 })
     }
 
     /// The next part, of about `bytes`. Every row must prove itself and every table be that of the last commit: what was
@@ -97,63 +62,33 @@ impl Store {
     /// [`StoreFault::Storage`], also when the database was reopened meanwhile, [`StoreFault::BadRow`],
     /// [`StoreFault::BrokenTable`]. The backup is worth nothing then.
     pub fn next_backup_part(&self, backup: &mut Backup, bytes: usize) -> Result<BackupPart, StoreFault> {
-        if backup.opening != self.opening() {
-            return Err(StoreFault::Storage("it was reopened after a fault; begin the backup anew".to_string()));
-        }
+        self.expect_current(&backup.walk)?;
         let mut out = Vec::with_capacity(bytes + bytes / 8);
         if !backup.begun {
             out.extend_from_slice(MAGIC);
             backup.begun = true;
         }
         while out.len() < bytes {
-            if !self.put_row(backup, &mut out)? {
+            if self.step(&mut backup.walk, |table, key, row| put_row(&mut out, table, key, row))?.is_none() {
                 out.push(END);
                 out.extend_from_slice(&backup.rows.to_be_bytes());
                 backup.mac.update(&out);
                 out.extend_from_slice(backup.mac.finalize().as_bytes());
                 return Ok(BackupPart { bytes: out, last: true });
             }
+            backup.rows += 1;
         }
         backup.mac.update(&out);
         Ok(BackupPart { bytes: out, last: false })
     }
+}
 
-    /// Appends the next row. False when there is none.
-    fn put_row(&self, backup: &mut Backup, out: &mut Vec<u8>) -> Result<bool, StoreFault> {
-        loop {
-            let Some(current) = &mut backup.current else {
-                let Some(&table) = backup.tables.next() else { return Ok(false) };
-                let rows = backup.transaction.open_table(table.definition())?.range::<&[u8]>(..)?;
-                backup.current = Some(Current { table, rows, tally: Tally::default() });
-                continue;
-            };
-            let table = current.table;
-            let Some(entry) = current.rows.next() else {
-                let is_whole = !Table::TALLIED.contains(&table)
-                    || current.tally.seal(&self.keys, table) == backup.head.seals[table as usize];
-                backup.current = None;
-                if !is_whole {
-                    return Err(StoreFault::BrokenTable(table));
-                }
-                continue;
-            };
-            let (key, row) = entry?;
-            let (key, row) = (key.value(), row.value());
-            let is_sealed = table != Table::Meta || key == HEAD_KEY;
-            if is_sealed && !self.keys.proves_itself(table, key, row) {
-                return Err(bad_row(table, key));
-            }
-            current.tally.add(self.keys.element(table, row));
-            let length = |bytes: &[u8]| {
-                u32::try_from(bytes.len()).map_err(|_| bad_row(table, key)).map(|length| length.to_be_bytes())
-            };
-            out.push(table.number());
-            out.extend_from_slice(&length(key)?);
-            out.extend_from_slice(&length(row)?);
-            out.extend_from_slice(key);
-            out.extend_from_slice(row);
-            backup.rows += 1;
-            return Ok(true);
-        }
-    }
+fn put_row(out: &mut Vec<u8>, table: Table, key: &[u8], row: &[u8]) -> Result<(), StoreFault> {
+    let length = |bytes: &[u8]| u32::try_from(bytes.len()).map(u32::to_be_bytes).map_err(|_| bad_row(table, key));
+    out.push(table.number());
+    out.extend_from_slice(&length(key)?);
+    out.extend_from_slice(&length(row)?);
+    out.extend_from_slice(key);
+    out.extend_from_slice(row);
+    Ok(())
 }

@@ -12,11 +12,13 @@
 //! quick repair on every commit; first creation under another name; every row with its own MAC; short reads.
 
 mod backup;
+mod export;
 mod load;
 mod open;
 mod restore;
 mod row;
 mod transaction;
+mod walk;
 mod watermark;
 
 use std::collections::HashSet;
@@ -27,6 +29,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 pub use backup::{Backup, BackupPart};
+pub use export::{Export, ExportPart};
 pub use load::Take;
 pub use open::{Loaded, OpenError, TableDamage};
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};

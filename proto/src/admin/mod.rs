@@ -14,7 +14,7 @@ mod backup;
 mod patch;
 mod record;
 
-pub use backup::BackupPart;
+pub use backup::{BackupPart, Export, ExportPage, ExportedRecord};
 use bincode::{Decode, Encode};
 pub use patch::{
     AgentPatch, Clearable, CredentialName, CredentialPatch, EndpointPatch, Kind, Patch, RetiringPatch, Secret,
@@ -50,6 +50,8 @@ pub const REACH: u16 = 0x030a;
 pub const IMPORT: u16 = 0x030b;
 /// Type number of [`AdminRequest::Backup`].
 pub const BACKUP: u16 = 0x0312;
+/// Type number of [`AdminRequest::Export`].
+pub const EXPORT: u16 = 0x0313;
 
 /// Type number of [`AdminReply::Done`].
 pub const DONE: u16 = 0x0401;
@@ -67,6 +69,8 @@ pub const REPORT: u16 = 0x0406;
 pub const IMPORTED: u16 = 0x0407;
 /// Type number of [`AdminReply::BackupPart`].
 pub const BACKUP_PART: u16 = 0x0412;
+/// Type number of [`AdminReply::ExportPage`].
+pub const EXPORT_PAGE: u16 = 0x0413;
 /// Type number of [`AdminReply::Refused`].
 pub const REFUSED: u16 = 0x04fe;
 
@@ -172,6 +176,8 @@ pub enum AdminRequest {
     Import(Import),
     /// Type [`BACKUP`]; the body is empty.
     Backup,
+    /// Type [`EXPORT`].
+    Export(Export),
 }
 
 impl AdminRequest {
@@ -195,6 +201,7 @@ impl AdminRequest {
             REACH => codec::decode(body).map(Self::Reach),
             IMPORT => codec::decode(body).map(Self::Import),
             BACKUP => codec::decode(body).map(|()| Self::Backup),
+            EXPORT => codec::decode(body).map(Self::Export),
             _ => Err(frame.unknown_type()),
         }
     }
@@ -214,6 +221,7 @@ impl AdminRequest {
             Self::Reach(body) => frame::put(out, REACH, request_id, body),
             Self::Import(body) => frame::put(out, IMPORT, request_id, body),
             Self::Backup => frame::put(out, BACKUP, request_id, &()),
+            Self::Export(body) => frame::put(out, EXPORT, request_id, body),
         }
     }
 }
@@ -407,6 +415,8 @@ pub enum AdminReply {
     Imported(Imported),
     /// Type [`BACKUP_PART`], to backup, one or more.
     BackupPart(BackupPart),
+    /// Type [`EXPORT_PAGE`], to export, one or more.
+    ExportPage(ExportPage),
     /// Type [`REFUSED`], to any.
     Refused(Refused),
     /// Type [`frame::ADMIN_ERROR`], to any.
@@ -430,6 +440,7 @@ impl AdminReply {
             REPORT => codec::decode(body).map(Self::Report),
             IMPORTED => codec::decode(body).map(Self::Imported),
             BACKUP_PART => codec::decode(body).map(Self::BackupPart),
+            EXPORT_PAGE => codec::decode(body).map(Self::ExportPage),
             REFUSED => codec::decode(body).map(Self::Refused),
             frame::ADMIN_ERROR => frame::read_error(body).map(Self::Error),
             _ => Err(frame.unknown_type()),
@@ -447,6 +458,7 @@ impl AdminReply {
             Self::Report(body) => frame::put(out, REPORT, request_id, body),
             Self::Imported(body) => frame::put(out, IMPORTED, request_id, body),
             Self::BackupPart(body) => frame::put(out, BACKUP_PART, request_id, body),
+            Self::ExportPage(body) => frame::put(out, EXPORT_PAGE, request_id, body),
             Self::Refused(body) => frame::put(out, REFUSED, request_id, body),
             Self::Error(error) => frame::put_error(out, frame::ADMIN_ERROR, request_id, error),
         }

@@ -9,7 +9,9 @@ use zeroize::Zeroizing;
 
 use super::connection::{Connection, Live, Resend};
 use super::{ClientError, judge_request};
-use crate::admin::{AdminReply, AdminRequest, Apply, Import, Imported, Patch, Refused, Report, Upload};
+use crate::admin::{
+    AdminReply, AdminRequest, Apply, Export, ExportedRecord, Import, Imported, Patch, Refused, Report, Upload,
+};
 use crate::codec;
 use crate::frame::ADMIN_FRAME_BYTES_MAX;
 
@@ -154,22 +156,46 @@ impl AdminClient {
     /// # Errors
     /// As [`Self::call`], [`ClientError::UploadRefused`] when the daemon gave up, and what `take` says.
     pub fn backup<E: From<ClientError>>(&mut self, mut take: impl FnMut(&[u8]) -> Result<(), E>) -> Result<(), E> {
+        self.stream(&AdminRequest::Backup, |reply| {
+            let AdminReply::BackupPart(part) = reply else {
+                return Err(ClientError::wrong_type("a part of a backup", reply.name()).into());
+            };
+            take(&part.bytes).map(|()| part.last)
+        })
+    }
+
+    /// Takes an export: hands the records of one state to `take`, in order, until the last. Whatever ends it before that,
+    /// what was taken is not all of it.
+    ///
+    /// # Errors
+    /// As [`Self::backup`].
+    pub fn export<E: From<ClientError>>(
+        &mut self,
+        export: Export,
+        mut take: impl FnMut(Vec<ExportedRecord>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        self.stream(&AdminRequest::Export(export), |reply| {
+            let AdminReply::ExportPage(page) = reply else {
+                return Err(ClientError::wrong_type("a part of an export", reply.name()).into());
+            };
+            take(page.records).map(|()| page.last)
+        })
+    }
+
+    /// Sends a request with many replies; `take` says which is the last.
+    fn stream<E: From<ClientError>>(
+        &mut self,
+        request: &AdminRequest,
+        mut take: impl FnMut(AdminReply) -> Result<bool, E>,
+    ) -> Result<(), E> {
         let Self { connection, out } = self;
         connection.converse(|live, ids| {
             let id = ids.next();
             out.clear();
-            AdminRequest::Backup.put(out, id);
+            request.put(out, id);
             live.write(out)?;
-            loop {
-                let reply = not_refused(read_one(live, id)?)?;
-                let AdminReply::BackupPart(part) = reply else {
-                    return Err(ClientError::wrong_type("a part of a backup", reply.name()).into());
-                };
-                take(&part.bytes)?;
-                if part.last {
-                    return Ok(());
-                }
-            }
+            while !take(not_refused(read_one(live, id)?)?)? {}
+            Ok(())
         })
     }
 
@@ -222,7 +248,8 @@ fn resend(request: &AdminRequest) -> Resend {
         | AdminRequest::Explain(_)
         | AdminRequest::Status
         | AdminRequest::Reach(_)
-        | AdminRequest::Backup => Resend::Once,
+        | AdminRequest::Backup
+        | AdminRequest::Export(_) => Resend::Once,
         AdminRequest::Add(_)
         | AdminRequest::Set(_)
         | AdminRequest::Remove(_)
@@ -273,6 +300,7 @@ impl AdminReply {
             Self::Report(_) => "a report",
             Self::Imported(_) => "what became of a part",
             Self::BackupPart(_) => "a part of a backup",
+            Self::ExportPage(_) => "a part of an export",
             Self::Refused(_) => "a refusal",
             Self::Error(_) => "an error frame",
         }

@@ -1,4 +1,5 @@
-//! Replies of many frames that are made while they are sent, of one state of the database: backups.
+//! Replies of many frames that are made while they are sent, of one state of the database: backups and
+//! exports.
 //!
 //! That state's pages can't be used again while it is read, so it is never kept for long: a client takes each frame
 //! within the deadline of all replies, and the whole within [`STREAM_MAX`].
@@ -6,11 +7,15 @@
 use std::io;
 use std::time::{Duration, Instant};
 
-use keyward_proto::admin::{AdminReply, BackupPart};
+use keyward_proto::admin::{
+    AdminReply, BackupPart as WirePart, Export as WireExport, ExportPage, PAGE_RECORDS_MAX, Refused,
+};
 
-use super::{Desk, unavailable};
-use crate::registry::Backup;
+use super::{Desk, is_shown, unavailable};
+use crate::model::LastUses;
+use crate::registry::{Backup, Export, Listed, Registry, StoreFault};
 use crate::serve::connection::Connection;
+use crate::serve::convert;
 
 /// A part of a backup: some thousand rows, a millisecond's work or two, after which questions have their turn.
 const PART_BYTES: usize = 256 * 1024;
@@ -23,30 +28,71 @@ impl Desk {
     /// # Errors
     /// When the peer is gone or does not take it in time: the connection is over.
     pub(super) async fn backup(&self, request_id: u32, connection: &mut Connection) -> io::Result<()> {
+        let make = |registry: &Registry, backup: &mut Backup| {
+            let part = registry.next_backup_part(backup, PART_BYTES)?;
+            let last = part.last;
+            Ok((AdminReply::BackupPart(WirePart { bytes: part.bytes, last }), last))
+        };
+        self.stream(Registry::begin_backup, make, request_id, connection).await
+    }
+
+    /// Sends an export.
+    ///
+    /// # Errors
+    /// As [`Desk::backup`].
+    pub(super) async fn export(
+        &self,
+        request: WireExport,
+        request_id: u32,
+        connection: &mut Connection,
+    ) -> io::Result<()> {
+        let make = move |registry: &Registry, export: &mut Export| {
+            let part = registry.next_export_part(export, PAGE_RECORDS_MAX)?;
+            let now = registry.view().now();
+            let shown = part.records.into_iter().filter_map(|record| {
+                let listed = Listed { record, uses: LastUses::default() };
+                is_shown(&listed).then(|| convert::exported(&listed, now, request.with_hashes))
+            });
+            Ok((AdminReply::ExportPage(ExportPage { records: shown.collect(), last: part.last }), part.last))
+        };
+        self.stream(Registry::begin_export, make, request_id, connection).await
+    }
+
+    /// Sends what `make` makes of the state that `begin` takes hold of, until the last frame.
+    async fn stream<S: Send + 'static>(
+        &self,
+        begin: impl FnOnce(&Registry) -> Result<S, StoreFault> + Send + 'static,
+        make: impl Fn(&Registry, &mut S) -> Result<(AdminReply, bool), StoreFault> + Copy + Send + 'static,
+        request_id: u32,
+        connection: &mut Connection,
+    ) -> io::Result<()> {
         let began = Instant::now();
-        let mut backup = match self.blocking(|registry| registry.begin_backup()).await {
-            Ok(backup) => backup,
+        let mut state = match self.blocking(begin).await {
+            Ok(state) => state,
             Err(refused) => {
                 AdminReply::Refused(refused).put(connection.output(), request_id);
                 return Ok(());
             }
         };
-        let revision = backup.revision().0;
         loop {
             let making = Instant::now();
-            let (made, part) = match self.next_part(backup, began).await {
+            let made = match self.expect_time(began) {
+                Ok(()) => self.blocking(move |registry| make(registry, &mut state).map(|made| (state, made))).await,
+                Err(refused) => Err(refused),
+            };
+            let (kept, (reply, last)) = match made {
                 Ok(made) => made,
                 Err(refused) => {
                     AdminReply::Refused(refused).put(connection.output(), request_id);
                     return Ok(());
                 }
             };
-            backup = made;
-            let (made_in, last) = (making.elapsed(), part.last);
-            AdminReply::BackupPart(part).put(connection.output(), request_id);
+            state = kept;
+            let made_in = making.elapsed();
+            reply.put(connection.output(), request_id);
             connection.flush().await?;
             if last {
-                tracing::info!(revision, milliseconds = began.elapsed().as_millis(), "backed up");
+                tracing::info!(milliseconds = began.elapsed().as_millis(), "a whole state was sent");
                 return Ok(());
             }
             // At most half of a core's time, so that questions don't wait for it.
@@ -54,24 +100,17 @@ impl Desk {
         }
     }
 
-    async fn next_part(
-        &self,
-        mut backup: Backup,
-        began: Instant,
-    ) -> Result<(Backup, BackupPart), keyward_proto::admin::Refused> {
+    /// Whether there is time for another part.
+    fn expect_time(&self, began: Instant) -> Result<(), Refused> {
         if self.stop.is_cancelled() {
-            return Err(unavailable("the daemon is stopping: take the backup again when it runs".to_string()));
+            return Err(unavailable("the daemon is stopping: begin again when it runs".to_string()));
         }
         if began.elapsed() > STREAM_MAX {
             let minutes = STREAM_MAX.as_secs() / 60;
             return Err(unavailable(format!(
-                "the backup took longer than {minutes} minutes: write it to a faster disk, and copy it from there"
+                "it took longer than {minutes} minutes: write to a faster disk, and copy it from there"
             )));
         }
-        self.blocking(move |registry| {
-            let part = registry.next_backup_part(&mut backup, PART_BYTES)?;
-            Ok((backup, BackupPart { bytes: part.bytes, last: part.last }))
-        })
-        .await
+        Ok(())
     }
 }
