@@ -13,7 +13,7 @@ mod backup;
 mod bench;
 mod endpoint;
 
-pub(super) use backup::{Backup, Restore};
+pub(super) use backup::{Backup, Export, Restore};
 pub(super) use bench::{Bench, BenchCommand, BenchLoad, BenchRun};
 pub(super) use endpoint::{EndpointCommand, EndpointImport, EndpointList};
 
@@ -78,6 +78,9 @@ pub enum Command {
     Explain(Explain),
     /// Make the daemon hold what the file says, in one transaction
     Apply(Apply),
+    /// Write what the daemon holds as an apply file
+    #[command(after_help = backup::EXPORT_HELP)]
+    Export(Export),
     /// Write everything the daemon holds to a file
     #[command(after_help = backup::BACKUP_HELP)]
     Backup(Backup),

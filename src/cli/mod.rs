@@ -21,6 +21,7 @@ mod backup;
 mod bench;
 mod change;
 mod error;
+mod export;
 mod file;
 mod forms;
 mod import;
@@ -121,6 +122,7 @@ pub fn run(cli: Cli) -> Result<Task, CliError> {
         Command::Check(args) => ask::check(&context, &args)?,
         Command::Explain(args) => ask::explain(&context, args)?,
         Command::Apply(args) => apply(&context, &args)?,
+        Command::Export(args) => export::export(&context, &args)?,
         Command::Backup(args) => backup::backup(&context, &args)?,
         Command::Status => status(&context)?,
         Command::Bench(args) => bench::run(&context, &args)?,

@@ -1,4 +1,4 @@
-//! `backup` and `restore`
+//! `backup`, `restore` and `export`
 
 use std::path::PathBuf;
 
@@ -26,6 +26,21 @@ pub struct Restore {
     #[arg(long)]
     pub accept_rollback: bool,
 }
+
+/// `export`
+#[derive(Args)]
+pub struct Export {
+    /// With the hashes of codes, so that another daemon with the same pepper takes it and gives the same answers
+    #[arg(long)]
+    pub with_hashes: bool,
+    /// File to make; one that exists is refused [default: standard output, with hashes unless that is a terminal]
+    #[arg(long, value_name = "FILE", default_value = "-", hide_default_value = true)]
+    pub out: PathBuf,
+}
+
+pub(super) const EXPORT_HELP: &str = "An apply file of one state: agents, endpoints, keys, tokens and sessions, revoked \
+                                      and expired ones too. Without hashes it has no codes: it changes nothing here, and \
+                                      elsewhere new credentials are refused for want of one. A file is made 0600.";
 
 pub(super) const BACKUP_HELP: &str = "It holds hashes and never the pepper; it is made 0600, and gets its name when it is \
                                       whole. Questions and changes go on meanwhile.";
