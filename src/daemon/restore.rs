@@ -88,6 +88,9 @@ impl fmt::Display for RestoreFailure {
                 "nothing was restored: the backup {} can't be opened: {error}; name one that this user may read",
                 path.display()
             ),
+            Self::Backup(_, error @ (RestoreError::Unwritten(_) | RestoreError::Database(_))) => {
+                write!(f, "nothing was restored: {error}")
+            }
             Self::Backup(path, error) => {
                 write!(f, "nothing was restored: the backup {}: {error}", path.display())
             }

@@ -290,7 +290,11 @@ pub(super) fn make_new(directory: &Path) -> Result<(Database, PathBuf), OpenErro
         Ok(()) | Err(_) => {}
     }
     let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&new).map_err(io)?;
-    Ok((open_file(file, &new)?, new))
+    let database = open_file(file, &new).inspect_err(|_| {
+        // What it came to is of no use, and takes room on a disk that may be full.
+        let _ = std::fs::remove_file(&new);
+    })?;
+    Ok((database, new))
 }
 
 /// Makes the new database durable and gives it its name.

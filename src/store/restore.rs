@@ -220,6 +220,9 @@ impl Meta {
         let head = self.head.as_ref().map(|row| keys.open_row::<HeadRow>(Table::Meta, HEAD_KEY, row));
         let head_proves_itself = matches!(head, Some(Ok(_)));
         let altered = |what: &str| RestoreError::Altered(what.to_string());
+        if self.pepper.is_none() || self.head.is_none() {
+            return Err(altered("it does not say whose it is"));
+        }
         match open::judge_identity(self.format.as_deref(), self.pepper.as_deref(), head_proves_itself, pepper) {
             Ok(()) if head_proves_itself => Ok(()),
             Ok(()) => Err(altered("its head is damaged")),
