@@ -307,8 +307,7 @@ impl<R: Read> Stream<R> {
 }
 
 fn read(source: &mut impl Read, buffer: &mut [u8]) -> Result<(), RestoreError> {
-    source.read_exact(buffer).map_err(|error| match error.kind() {
-        io::ErrorKind::UnexpectedEof => RestoreError::CutOff,
-        _ => RestoreError::Unread(error),
+    source.read_exact(buffer).map_err(|error| {
+        if error.kind() == io::ErrorKind::UnexpectedEof { RestoreError::CutOff } else { RestoreError::Unread(error) }
     })
 }

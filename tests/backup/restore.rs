@@ -2,6 +2,7 @@
 
 use std::io::Write as _;
 use std::path::Path;
+use std::process::Command;
 
 use keyward::model::Pepper;
 use keyward::store::{RestoreError, Restored, Store};
@@ -11,7 +12,7 @@ use serde_json::json;
 use tempfile::TempDir;
 use zeroize::Zeroizing;
 
-use super::support::{Home, SmallDisk, conformance, say, skipped};
+use super::support::{Home, SmallDisk, conformance, has_program, say, skipped};
 use super::{
     accept, answers, assert_nothing_made, assert_refused, reason, restore, restore_command, take, text, with_pepper_of,
     world,
@@ -222,6 +223,46 @@ fn a_restore_that_was_killed_leaves_what_the_next_one_clears_away() {
     let _daemon = other.start();
     assert_eq!(reason(&other, "key 2:WRONGWRONG"), Reason::BadCredential);
     assert!(!other.data().join("keyward.redb.new").exists() && !other.data().join("watermark.new").exists());
+}
+
+/// System calls that leave something behind.
+const LASTING_CALLS: &[&str] = &["openat", "pwrite64", "ftruncate", "fsync", "fdatasync", "rename", "unlink"];
+
+#[test]
+fn a_restore_may_be_killed_at_any_system_call() {
+    if !has_program("strace") {
+        return skipped("no strace here: restores can't be killed at chosen system calls");
+    }
+    let (home, _) = backup_of_world();
+    let file = home.path().join("backup");
+    let mut killed = Vec::new();
+    for call in LASTING_CALLS {
+        for when in 1.. {
+            let other = with_pepper_of(&home);
+            let plain = restore_command(&other.data(), &file);
+            let mut traced = Command::new("strace");
+            traced.args(["-f", "-o", "/dev/null", "-e", &format!("inject={call}:signal=KILL:when={when}")]);
+            let through = traced.arg(plain.get_program()).args(plain.get_args()).output().unwrap().status.success();
+            let at = format!("{call} number {when}");
+            let again = restore(&other.data(), &file);
+            if other.database().exists() && !again.status.success() {
+                assert!(text(&again.stderr).contains("there is a database"), "{at}: {}", text(&again.stderr));
+            } else {
+                assert!(again.status.success(), "{at}: {}", text(&again.stderr));
+            }
+            if through || when % 7 == 1 {
+                let daemon = other.start();
+                assert_eq!(other.json(&["status"])["alarms"], json!([]), "{at}");
+                assert_eq!(other.json(&["status"])["keys"], json!(10), "{at}");
+                daemon.stop();
+            }
+            if through {
+                killed.push(format!("{call} {}", when - 1));
+                break;
+            }
+        }
+    }
+    say(&format!("restores killed at: {}", killed.join(", ")));
 }
 
 #[test]

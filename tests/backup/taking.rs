@@ -165,11 +165,9 @@ fn a_stop_does_not_wait_for_a_backup_and_the_backup_is_not_taken_for_whole() {
     let mut rest = received.as_slice();
     let (mut last, mut refused) = (false, false);
     while let Ok(Some((frame, used))) = frame::split(rest, ADMIN_FRAME_BYTES_MAX) {
-        match AdminReply::decode(&frame).unwrap() {
-            AdminReply::BackupPart(part) => last |= part.last,
-            AdminReply::Refused(_) => refused = true,
-            _ => {}
-        }
+        let reply = AdminReply::decode(&frame).unwrap();
+        last |= matches!(&reply, AdminReply::BackupPart(part) if part.last);
+        refused |= matches!(&reply, AdminReply::Refused(_));
         rest = &rest[used..];
     }
     assert!(refused && !last, "refused {refused}, last {last}");
