@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::process::ExitCode;
 
-use keyward::cli::{self, Exit, Task};
+use keyward::cli::{self, Exit, Restore, RestoredForm, Task};
 use keyward::daemon;
 
 fn main() -> ExitCode {
@@ -17,6 +17,7 @@ fn main() -> ExitCode {
             daemon::serve(*config).map(|()| Exit::Done).map_err(|e| (e.to_string(), Exit::Fault))
         }
         Ok(Task::Quickstart) => daemon::quickstart().map(|()| Exit::Done).map_err(|e| (e.to_string(), Exit::Fault)),
+        Ok(Task::Restore(task)) => restore(&task),
         Err(error) => Err((error.to_string(), error.exit())),
     };
     let exit = done.unwrap_or_else(|(message, exit)| {
@@ -25,6 +26,21 @@ fn main() -> ExitCode {
         exit
     });
     ExitCode::from(exit.status())
+}
+
+fn restore(task: &Restore) -> Result<Exit, (String, Exit)> {
+    let restored = daemon::restore(&task.config.data, &task.file, task.accept_rollback)
+        .map_err(|error| (error.to_string(), if error.is_refusal() { Exit::Refused } else { Exit::Fault }))?;
+    let form = RestoredForm {
+        database: &restored.database.to_string_lossy(),
+        revision: restored.revision,
+        committed_at: restored.committed_at,
+        rows: restored.rows,
+        rolled_back_from: restored.rolled_back_from,
+        in_force_again: &restored.undone.names,
+        list_is_complete: restored.undone.complete,
+    };
+    cli::tell_restored(&form, task.json).map(|()| Exit::Done).map_err(|error| (error.to_string(), error.exit()))
 }
 
 /// Help and version (status 0), or what is wrong with the usage (status 2). A closed pipe is no error.

@@ -16,6 +16,7 @@ use keyward::model::{
     Template, UnixSeconds, Verdict,
 };
 use keyward::registry::{Asker, DATABASE_FILE, OpenError, Order, Origin, Refusal, Registry, Target};
+use keyward::store::{WATERMARK_FILE, WatermarkError};
 use keyward::tags::{Tag, TagSet};
 use keyward_proto::query::Reason;
 use redb::{Database, ReadableDatabase as _, TableDefinition};
@@ -36,9 +37,9 @@ const PAGE_BYTES: usize = 4096;
 const HEADER_BYTES: usize = 320;
 const FLAGS_BYTE: usize = 9;
 
-/// Which of redb's two commits is the last. After a kill in the middle of a commit it rightly names the older one, so
-/// that a flip of this one bit in the file of a killed daemon can't be told from that. After a stop in order both hold
-/// the same records.
+/// Which of redb's two commits is the last. After a kill in the middle of a commit it rightly names the older one: in the
+/// file of a killed daemon the watermark alone tells a flip of this bit from that. After a stop in order both hold the
+/// same records.
 const WHICH_COMMIT_BIT: usize = FLAGS_BYTE * 8;
 
 fn pepper() -> Pepper {
@@ -156,8 +157,13 @@ fn shown(verdict: &Verdict<'_>) -> String {
     }
 }
 
-fn write_database(directory: &Path, bytes: &[u8]) {
-    let path = directory.join(DATABASE_FILE);
+/// Writes a database and its watermark.
+fn write_state(directory: &Path, bytes: &[u8], watermark: &[u8]) {
+    write_private(&directory.join(DATABASE_FILE), bytes);
+    write_private(&directory.join(WATERMARK_FILE), watermark);
+}
+
+fn write_private(path: &Path, bytes: &[u8]) {
     let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path).unwrap();
     file.write_all(bytes).unwrap();
 }
@@ -173,17 +179,20 @@ enum Outcome {
     Harmless,
     Alarm,
     Refused,
+    /// Refused as older than the watermark.
+    Older,
 }
 
 /// Opens a database with these bytes, changes something, and opens it again; fails when any verdict is wrong.
-fn judge(bytes: &[u8], right: &BTreeMap<String, String>) -> Result<Outcome, String> {
-    let directory = quick_directory();
-    write_database(directory.path(), bytes);
+fn judge(bytes: &[u8], files: &Files) -> Result<Outcome, String> {
+    let (directory, right) = (quick_directory(), &files.right);
+    write_state(directory.path(), bytes, &files.watermark);
     let registry = match open(directory.path()) {
         Ok(registry) => registry,
         Err(OpenError::Damaged(..) | OpenError::NewerFormat { .. } | OpenError::OlderFormat { .. }) => {
             return Ok(Outcome::Refused);
         }
+        Err(OpenError::Watermark(WatermarkError::Older { .. })) => return Ok(Outcome::Older),
         Err(error) => return Err(format!("refused with: {error}")),
     };
     let outcome = judge_verdicts(&registry, right)?;
@@ -232,13 +241,13 @@ fn judge_verdicts(registry: &Registry, right: &BTreeMap<String, String>) -> Resu
 }
 
 /// Flips each of these bits alone.
-fn flip_each(what: &str, bytes: &[u8], bits: impl IntoIterator<Item = usize>, right: &BTreeMap<String, String>) {
+fn flip_each(what: &str, bytes: &[u8], bits: impl IntoIterator<Item = usize>, files: &Files) -> BTreeMap<Outcome, u32> {
     let mut flipped = bytes.to_vec();
     let mut counts = BTreeMap::new();
     let mut wrong = Vec::new();
     for bit in bits {
         flipped[bit / 8] ^= 1 << (bit % 8);
-        match judge(&flipped, right) {
+        match judge(&flipped, files) {
             Ok(outcome) => *counts.entry(outcome).or_insert(0) += 1,
             Err(why) => wrong.push(format!("byte {} bit {}: {why}", bit / 8, bit % 8)),
         }
@@ -247,12 +256,14 @@ fn flip_each(what: &str, bytes: &[u8], bits: impl IntoIterator<Item = usize>, ri
     say(&format!("flipped bits of {what}: {counts:?}, wrong {}", wrong.len()));
     assert!(wrong.is_empty(), "{what}:\n{}", wrong.join("\n"));
     assert!(!counts.is_empty(), "no bit of {what} was found");
+    counts
 }
 
 /// The world's database as a stop in order leaves it, and as a crash does.
 struct Files {
     stopped: Vec<u8>,
     crashed: Vec<u8>,
+    watermark: Vec<u8>,
     right: BTreeMap<String, String>,
 }
 
@@ -265,9 +276,10 @@ fn files() -> Files {
     let right = verdicts(&registry);
     assert!(right.values().any(|verdict| verdict == "ok as Some(1) on Some(\"/people\")"));
     drop(registry);
-    let files = Files { stopped: std::fs::read(&path).unwrap(), crashed, right };
-    assert_eq!(judge(&files.stopped, &files.right), Ok(Outcome::Harmless));
-    assert_eq!(judge(&files.crashed, &files.right), Ok(Outcome::Harmless));
+    let watermark = std::fs::read(directory.path().join(WATERMARK_FILE)).unwrap();
+    let files = Files { stopped: std::fs::read(&path).unwrap(), crashed, watermark, right };
+    assert_eq!(judge(&files.stopped, &files), Ok(Outcome::Harmless));
+    assert_eq!(judge(&files.crashed, &files), Ok(Outcome::Harmless));
     files
 }
 
@@ -289,7 +301,7 @@ fn a_flipped_bit_anywhere_in_the_file_never_gives_a_wrong_verdict() {
                 page * PAGE_BYTES * 8 + dice.place(PAGE_BYTES * 8)
             })
             .collect();
-        flip_each(what, bytes, bits, &files.right);
+        flip_each(what, bytes, bits, &files);
     }
 }
 
@@ -298,9 +310,10 @@ fn a_flipped_bit_of_the_header_never_brings_an_older_commit_back() {
     let files = files();
     let bits: Vec<usize> =
         (0..HEADER_BYTES * 8).filter(|bit| bit / 8 == FLAGS_BYTE || bit % 8 == bit / 8 % 8).collect();
-    flip_each("a stopped daemon's header", &files.stopped, bits.iter().copied(), &files.right);
-    let bits = bits.into_iter().filter(|bit| *bit != WHICH_COMMIT_BIT);
-    flip_each("a killed daemon's header", &files.crashed, bits, &files.right);
+    assert!(bits.contains(&WHICH_COMMIT_BIT));
+    flip_each("a stopped daemon's header", &files.stopped, bits.iter().copied(), &files);
+    let outcomes = flip_each("a killed daemon's header", &files.crashed, bits, &files);
+    assert_eq!(outcomes.get(&Outcome::Older), Some(&1), "an older commit is found by the watermark");
 }
 
 #[test]
@@ -324,10 +337,10 @@ fn a_flipped_bit_of_a_row_is_confined_to_what_rests_on_it() {
             keys.extend([at * 8 + 1, (at + 7) * 8, (at + 7) * 8 + 1, (at + 7) * 8 + 5]);
         }
     }
-    flip_each("labels", &files.stopped, labels, &files.right);
-    flip_each("MACs", &files.stopped, macs, &files.right);
-    flip_each("hashes", &files.stopped, hashes, &files.right);
-    flip_each("keys of rows", &files.stopped, keys, &files.right);
+    flip_each("labels", &files.stopped, labels, &files);
+    flip_each("MACs", &files.stopped, macs, &files);
+    flip_each("hashes", &files.stopped, hashes, &files);
+    flip_each("keys of rows", &files.stopped, keys, &files);
 }
 
 const TABLE_OF_KEYS: TableDefinition<'static, &[u8], &[u8]> = TableDefinition::new("keys");

@@ -13,7 +13,7 @@ use std::process::{Command, Output, Stdio};
 use keyward_proto::query::{Asker, Reason, Target};
 use redb::{Database, TableDefinition};
 use serde_json::json;
-use support::{Home, KEYWARD, say, skipped};
+use support::{Home, KEYWARD, SmallDisk, say, skipped};
 
 /// A user who owns nothing here.
 const NOBODY: u32 = 65_534;
@@ -357,24 +357,6 @@ fn a_data_directory_that_the_user_may_not_read_is_refused_with_that_reason() {
     assert_refused("another user's directory", &output, &sentence);
 }
 
-/// A small file system of its own; unmounted when dropped.
-struct SmallDisk(PathBuf);
-
-impl SmallDisk {
-    fn mount(path: PathBuf) -> Option<Self> {
-        fs::create_dir(&path).unwrap();
-        let options = ["-t", "tmpfs", "-o", "size=6m,mode=700", "tmpfs"];
-        let mounted = Command::new("mount").args(options).arg(&path).stderr(Stdio::null()).status();
-        mounted.is_ok_and(|status| status.success()).then_some(Self(path))
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
-    }
-}
-
 /// Adds keys until a change is refused as unavailable. Returns the credentials that were acknowledged.
 fn add_until_unavailable(home: &Home) -> Vec<String> {
     let mut added = Vec::new();
@@ -400,7 +382,7 @@ fn add_until_unavailable(home: &Home) -> Vec<String> {
 fn a_full_disk_refuses_changes_answers_questions_and_loses_nothing() {
     let home = Home::new();
     // Before the disk, so that it is dropped, and the daemon ended, after it.
-    let Some(disk) = SmallDisk::mount(home.data()) else {
+    let Some(disk) = SmallDisk::mount(6, home.data()) else {
         return skipped("no file system can be mounted here: a full disk can't be made");
     };
     let daemon = home.start();

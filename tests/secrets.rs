@@ -237,7 +237,7 @@ fn no_hash_is_in_the_audit(home: &Home, credentials: &[String]) {
     let audit = home.run(&["--json", "audit"]).stdout;
     assert!(contains(&audit, MARKER.as_bytes()), "the audit tells of what was changed");
     let mut hashed = 0;
-    for presented in credentials.iter().filter_map(|c| keyward::model::PresentedCredential::parse(c.as_bytes()).ok()) {
+    for presented in credentials.iter().filter_map(|c| keyward::model::PresentedCredential::parse(c.as_bytes())) {
         let hash = pepper.hash(presented.mode, presented.id, presented.code);
         let hex: String = hash.as_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
         for form in [hash.as_bytes(), &hex.as_bytes()[..16], &hex.to_uppercase().as_bytes()[..16]] {
@@ -246,6 +246,37 @@ fn no_hash_is_in_the_audit(home: &Home, credentials: &[String]) {
         hashed += 1;
     }
     assert!(hashed > 5);
+}
+
+/// Backups, what refuses them, and exports: hashes are in the files that were asked for and nowhere that is printed.
+fn keep_copies(runner: &Runner<'_>) {
+    let path = |name: &str| runner.home.path().join(name).to_str().unwrap().to_owned();
+    let (backup, hashes) = (path("backup"), path("hashes.json"));
+    runner.done(&["backup", &backup], "");
+    runner.refused(&["backup", &backup], "");
+    runner.done(&["export", "--with-hashes", "--out", &hashes], "");
+    runner.done(&["export"], "");
+    runner.done(&["apply", &hashes], "");
+    let exported: Value = serde_json::from_slice(&std::fs::read(&hashes).unwrap()).unwrap();
+    let mut printed = Secrets(Vec::new());
+    for key in exported["keys"].as_array().unwrap() {
+        let hash = key["hash"].as_str().unwrap().strip_prefix("keyward:").unwrap();
+        printed.add("a hash", hash.as_bytes());
+    }
+    printed.assert_not_in("the log", &std::fs::read(runner.home.log()).unwrap());
+    let plain = runner.run(&["--json", "export"], "");
+    printed.assert_not_in("an export without hashes", &plain.stdout);
+    // A file with a hash that is none is refused without it.
+    let wrong = json!({"keys": [{"id": 50, "hash": format!("keyward:{WRONG_PLACE}")}]}).to_string();
+    runner.refused(&["apply", "-"], &wrong);
+    let data = path("restored");
+    for data in [&path("data"), &data] {
+        let output = runner.run(&["restore", &backup, "--data", data], "");
+        assert_eq!(output.status.code(), Some(4), "in use, or without a pepper");
+    }
+    std::fs::copy(runner.home.data().join("pepper"), runner.home.path().join("restored/pepper")).unwrap();
+    runner.refused(&["restore", &hashes, "--data", &data], "");
+    runner.done(&["restore", &backup, "--data", &data], "");
 }
 
 /// Starts it with the quietest file and the loudest environment, which goes before the file.
@@ -318,6 +349,7 @@ fn no_code_and_no_pepper_is_found_in_anything_that_is_printed_logged_or_stored()
         runner.done(words, "");
     }
     no_hash_is_in_the_audit(&home, &credentials);
+    keep_copies(&runner);
     search(&home, &runner.secrets);
     daemon.stop();
     search(&home, &runner.secrets);
@@ -444,7 +476,7 @@ macro_rules! can_be_printed {
 
 #[test]
 fn no_type_that_holds_a_secret_can_be_printed() {
-    use keyward::{decide, directory, model, registry};
+    use keyward::{decide, directory, model, registry, store};
     use keyward_proto::{admin, query};
 
     for (name, printable) in can_be_printed![u64, String, zeroize::Zeroizing<Vec<u8>>, Value] {
@@ -478,6 +510,14 @@ fn no_type_that_holds_a_secret_can_be_printed() {
         query::Batch<'static>,
         query::QueryRequest<'static>,
         keyward_proto::frame::Frame<'static>,
+        store::BackupPart,
+        store::ExportPart,
+        store::Restored,
+        store::Watermark,
+        admin::BackupPart,
+        admin::ExportedRecord,
+        admin::ExportPage,
+        admin::RetiringPatch,
     ] {
         assert!(!printable, "{name} can be printed");
     }

@@ -102,6 +102,7 @@ fn every_type_number_has_a_golden_frame() {
         &[admin::RECEIVED, admin::REPORT, admin::REFUSED, frame::ADMIN_ERROR, admin::REACH],
         &[admin::IMPORT, admin::IMPORTED],
         &[admin::AUDIT, admin::VERIFY_AUDIT, admin::AUDIT_PAGE, admin::AUDIT_VERDICT],
+        &[admin::BACKUP, admin::BACKUP_PART, admin::EXPORT, admin::EXPORT_PAGE],
     ]
     .concat();
     assert_eq!(kinds, all.iter().copied().collect());

@@ -10,10 +10,12 @@ use super::times;
 use crate::config::parse_duration;
 
 mod audit;
+mod backup;
 mod bench;
 mod endpoint;
 
 pub(super) use audit::{Audit, AuditCommand};
+pub(super) use backup::{Backup, Export, Restore};
 pub(super) use bench::{Bench, BenchCommand, BenchLoad, BenchRun};
 pub(super) use endpoint::{EndpointCommand, EndpointImport, EndpointList};
 
@@ -80,6 +82,15 @@ pub enum Command {
     Apply(Apply),
     /// Every change, who made it and when
     Audit(Audit),
+    /// Write what the daemon holds as an apply file
+    #[command(after_help = backup::EXPORT_HELP)]
+    Export(Export),
+    /// Write everything the daemon holds to a file
+    #[command(after_help = backup::BACKUP_HELP)]
+    Backup(Backup),
+    /// Make a database of a backup; without a daemon
+    #[command(after_help = backup::RESTORE_HELP)]
+    Restore(Restore),
     /// The daemon's state
     Status,
     /// Measure how fast the daemon answers

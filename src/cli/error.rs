@@ -152,7 +152,7 @@ impl fmt::Display for CliError {
             Self::Unwritten { file, cause } => {
                 write!(
                     f,
-                    "not written: {}: {cause}; name a directory that can be written",
+                    "not written: {}: {cause}; name a place that can be written and has room",
                     escape(&file.to_string_lossy())
                 )
             }

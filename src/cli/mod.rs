@@ -1,7 +1,8 @@
 //! The command line: parses, asks the daemon over its sockets, prints.
 //!
 //! What is typed is sent as it is; the daemon judges it. Only `tags test`, `config check`, `audit verify FILE`,
-//! `completions` and `man` work alone. `serve` and `quickstart` are parsed here and carried out by `main`, which knows the daemon.
+//! `completions` and `man` work alone. `serve`, `quickstart` and `restore` are parsed here and carried out by `main`, which
+//! knows the daemon.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -18,13 +19,16 @@ mod apply_forms;
 mod args;
 mod ask;
 mod audit;
+mod backup;
 mod bench;
 mod change;
 mod error;
+mod export;
 mod file;
 mod forms;
 mod import;
 mod input;
+mod new_file;
 mod openapi;
 mod output;
 mod pages;
@@ -33,6 +37,7 @@ mod tables;
 mod times;
 
 pub use args::Cli;
+pub use backup::{RestoredForm, tell_restored};
 pub use error::{CliError, Exit};
 
 use apply_file::ApplyFile;
@@ -50,8 +55,22 @@ pub enum Task {
     Serve(Box<Config>),
     /// Run one on a temporary directory.
     Quickstart,
+    /// Make a database of a backup.
+    Restore(Box<Restore>),
     /// The command is carried out.
     Finished(Exit),
+}
+
+/// What to restore, and where.
+pub struct Restore {
+    /// The backup.
+    pub file: PathBuf,
+    /// Its data directory is where.
+    pub config: Config,
+    /// Restore an older state than the last acknowledged one.
+    pub accept_rollback: bool,
+    /// Print JSON.
+    pub json: bool,
 }
 
 /// Reads the command line.
@@ -95,6 +114,7 @@ pub fn run(cli: Cli) -> Result<Task, CliError> {
     let exit = match cli.command {
         Command::Serve(args) => return serve_config(args, cli.runtime).map(|config| Task::Serve(Box::new(config))),
         Command::Quickstart => return Ok(Task::Quickstart),
+        Command::Restore(args) => return restore_task(args, &context),
         Command::Agent(command) => change::agent(&context, command)?,
         Command::Key(command) => change::key(&context, command)?,
         Command::Token(command) => change::token(&context, command)?,
@@ -105,6 +125,8 @@ pub fn run(cli: Cli) -> Result<Task, CliError> {
         Command::Explain(args) => ask::explain(&context, args)?,
         Command::Apply(args) => apply(&context, &args)?,
         Command::Audit(args) => audit::run(&context, &args)?,
+        Command::Export(args) => export::export(&context, &args)?,
+        Command::Backup(args) => backup::backup(&context, &args)?,
         Command::Status => status(&context)?,
         Command::Bench(args) => bench::run(&context, &args)?,
         Command::Config(ConfigCommand::Check { config }) => pages::config_check(&context, config.as_deref())?,
@@ -124,6 +146,12 @@ fn serve_config(args: Serve, runtime: Option<PathBuf>) -> Result<Config, CliErro
         config.runtime = runtime;
     }
     Ok(config)
+}
+
+fn restore_task(args: args::Restore, context: &Context) -> Result<Task, CliError> {
+    let args::Restore { file, config, data, accept_rollback } = args;
+    let config = serve_config(Serve { config, data }, None)?;
+    Ok(Task::Restore(Box::new(Restore { file, config, accept_rollback, json: context.json })))
 }
 
 fn refused_config(error: ConfigError) -> CliError {

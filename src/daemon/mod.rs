@@ -4,6 +4,7 @@ mod files;
 mod pepper;
 mod process;
 mod quickstart;
+mod restore;
 
 use std::fmt;
 use std::io;
@@ -13,6 +14,7 @@ use std::time::Duration;
 
 use nix::unistd::Group;
 pub use quickstart::quickstart;
+pub use restore::{RestoreFailure, Restored, restore};
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;

@@ -33,6 +33,8 @@ pub enum PepperError {
     Form(PathBuf),
     /// There is a database but no pepper.
     Missing(PathBuf),
+    /// There is a backup but no pepper.
+    MissingForBackup(PathBuf),
 }
 
 impl fmt::Display for PepperError {
@@ -60,6 +62,12 @@ impl fmt::Display for PepperError {
                  the database (it is not in backups)",
                 path.display()
             ),
+            Self::MissingForBackup(path) => write!(
+                f,
+                "there is no pepper {}: without it the backup can't be verified; put the one there that belongs to it (it \
+                 is not in backups)",
+                path.display()
+            ),
         }
     }
 }
@@ -68,11 +76,8 @@ impl std::error::Error for PepperError {}
 
 /// The systemd credential if there is one, else the file in `data`, which is made if there is no database yet.
 pub(super) fn load_or_make(data: &Path) -> Result<Pepper, PepperError> {
-    if let Some(directory) = std::env::var_os(CREDENTIALS_VARIABLE) {
-        let path = Path::new(&directory).join(PEPPER_FILE);
-        if path.exists() {
-            return load(&path, None);
-        }
+    if let Some(credential) = credential() {
+        return load(&credential, None);
     }
     let path = data.join(PEPPER_FILE);
     if !path.exists() {
@@ -82,6 +87,20 @@ pub(super) fn load_or_make(data: &Path) -> Result<Pepper, PepperError> {
         make(data, &path).map_err(|error| PepperError::Io(path.clone(), error))?;
     }
     load(&path, Some(OTHERS))
+}
+
+/// The same for a backup, which another pepper than its own would not fit: none is made.
+pub(super) fn load_for_backup(data: &Path) -> Result<Pepper, PepperError> {
+    if let Some(credential) = credential() {
+        return load(&credential, None);
+    }
+    let path = data.join(PEPPER_FILE);
+    if path.exists() { load(&path, Some(OTHERS)) } else { Err(PepperError::MissingForBackup(path)) }
+}
+
+fn credential() -> Option<PathBuf> {
+    let path = Path::new(&std::env::var_os(CREDENTIALS_VARIABLE)?).join(PEPPER_FILE);
+    path.exists().then_some(path)
 }
 
 /// Reads it. systemd guards its credentials itself; a file of ours must be closed to `others`.

@@ -6,6 +6,7 @@
 
 mod audit;
 mod clock;
+mod marks;
 mod plan;
 mod reading;
 mod uses;
@@ -30,9 +31,11 @@ pub use crate::decide::{
 use crate::directory::Compiler;
 use crate::model::{Kind, Mode, Pepper, Record, RecordName, Revision, UnixSeconds};
 pub use crate::store::{
-    AuditCheck, AuditFault, AuditPage, DATABASE_FILE, Listed, OpenError, Page, Retention, StoreFault,
+    AuditCheck, AuditFault, AuditPage, Backup, BackupPart, DATABASE_FILE, Export, ExportPart, Listed, OpenError, Page,
+    Retention, StoreFault,
 };
-use crate::store::{Head, Store};
+use crate::store::{Head, Loaded, Store, Take, Watermark, WatermarkError};
+use marks::Marks;
 use writer::{Job, Ordered, Writer};
 
 /// A clock that is set back by a time service moves by less.
@@ -130,7 +133,7 @@ impl Registry {
     pub fn open(directory: &Path, pepper: Pepper, observer: Observer) -> Result<Self, OpenError> {
         let mut compiler = Compiler::new(Arc::new(pepper));
         let pepper = compiler.directory().shared_pepper();
-        let (store, loaded) = Store::open(directory, &pepper, &mut |records| compiler.load(records))?;
+        let (store, loaded, watermark) = open_store(directory, &pepper, &mut |records| compiler.load(records))?;
         let shared = Arc::new(Shared {
             store,
             reading: Reading::new(compiler.directory().clone()),
@@ -144,6 +147,7 @@ impl Registry {
             shared: Arc::clone(&shared),
             compiler,
             head: loaded.head.clone(),
+            marks: Marks { watermark, failing: false },
             unused_sets: Vec::new(),
             last_group: 1,
             must_reopen: false,
@@ -205,6 +209,38 @@ impl Registry {
         Ok(page)
     }
 
+    /// Takes hold of the state of the last commit; see [`Backup`]. Blocks on the disk, as what follows does.
+    ///
+    /// # Errors
+    /// See [`StoreFault`].
+    pub fn begin_backup(&self) -> Result<Backup, StoreFault> {
+        self.shared.store.begin_backup()
+    }
+
+    /// The next part of a backup; see [`Store::next_backup_part`].
+    ///
+    /// # Errors
+    /// See [`StoreFault`].
+    pub fn next_backup_part(&self, backup: &mut Backup, bytes: usize) -> Result<BackupPart, StoreFault> {
+        self.shared.store.next_backup_part(backup, bytes)
+    }
+
+    /// The same for an export.
+    ///
+    /// # Errors
+    /// See [`StoreFault`].
+    pub fn begin_export(&self) -> Result<Export, StoreFault> {
+        self.shared.store.begin_export()
+    }
+
+    /// The next part of an export; see [`Store::next_export_part`].
+    ///
+    /// # Errors
+    /// See [`StoreFault`].
+    pub fn next_export_part(&self, export: &mut Export, limit: usize) -> Result<ExportPart, StoreFault> {
+        self.shared.store.next_export_part(export, limit)
+    }
+
     /// Adds the uses that are not stored yet.
     fn with_pending_uses(&self, mut listed: Listed) -> Listed {
         if let Record::Credential(credential) = &listed.record {
@@ -249,6 +285,29 @@ impl Registry {
             alarms,
         }
     }
+}
+
+/// Opens the database, or makes it, and sees to it that it is the state of the last acknowledged change.
+fn open_store(directory: &Path, pepper: &Pepper, take: &mut Take<'_>) -> Result<(Store, Loaded, Watermark), OpenError> {
+    let database = directory.join(DATABASE_FILE);
+    if !database.exists()
+        && let Some(watermark) = Watermark::find(directory, pepper).map_err(OpenError::Watermark)?
+        && watermark.revision() > Revision(0)
+    {
+        // An empty one in its place would be an older state, too.
+        let (acknowledged, watermark) = (watermark.revision(), watermark.path().to_path_buf());
+        return Err(OpenError::Watermark(WatermarkError::NoDatabase { database, acknowledged, watermark }));
+    }
+    // The database's own reasons first: another pepper fits neither.
+    let (store, loaded) = Store::open(directory, pepper, take)?;
+    let watermark = match Watermark::find(directory, pepper).map_err(OpenError::Watermark)? {
+        Some(mut watermark) => {
+            watermark.take_over(&store, &loaded.head).map_err(OpenError::Watermark)?;
+            watermark
+        }
+        None => Watermark::make(directory, pepper, &loaded.head).map_err(OpenError::Watermark)?,
+    };
+    Ok((store, loaded, watermark))
 }
 
 fn no_changes() -> Refusal {

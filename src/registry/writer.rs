@@ -9,6 +9,7 @@ use rustc_hash::FxHashSet;
 use tokio::sync::oneshot;
 
 use super::audit::{Note, Origin};
+use super::marks::Marks;
 use super::plan::{self, Order, Outcome, Refusal, Stop};
 use super::uses::Place;
 use super::{Shared, Stage};
@@ -47,6 +48,7 @@ pub(super) struct Writer {
     pub(super) shared: Arc<Shared>,
     pub(super) compiler: Compiler,
     pub(super) head: Head,
+    pub(super) marks: Marks,
     /// Sets that no record uses; their rows go with the next commit.
     pub(super) unused_sets: Vec<Arc<TagSet>>,
     /// How many orders the last group had.
@@ -56,9 +58,9 @@ pub(super) struct Writer {
 }
 
 /// An order that was carried out, and the change it came to.
-struct Written {
+pub(super) struct Written {
     outcome: Outcome,
-    change: Option<(Change, Revision)>,
+    pub(super) change: Option<(Change, Revision)>,
 }
 
 impl Writer {
@@ -100,6 +102,7 @@ impl Writer {
                 break;
             }
         }
+        self.sync_watermark();
     }
 
     /// Carries out `first` and what waits behind it. Returns an order that must stand alone, to be next.
@@ -189,6 +192,7 @@ impl Writer {
         if anything {
             self.head = transaction.commit(now)?;
             self.unused_sets.clear();
+            self.note_commit(&results);
             self.shared.observe(Stage::Committed);
         }
         Ok(results)
@@ -235,6 +239,8 @@ impl Writer {
             .store
             .reopen(directory.pepper(), &mut |records| compiler.load(records))
             .map_err(|error| StoreFault::Storage(error.to_string()))?;
+        let taken = self.marks.watermark.take_over(&shared.store, &loaded.head);
+        taken.map_err(|error| StoreFault::Storage(error.to_string()))?;
         tracing::info!(revision = loaded.head.revision().0, "the database was reopened");
         self.compiler = compiler;
         self.take_over(loaded);

@@ -1,7 +1,9 @@
 //! `admin.sock`: every change and listing. One request at a time, in order; whoever connects was judged at accept.
 
 mod audit;
+mod streams;
 
+use std::io;
 use std::sync::Arc;
 
 use keyward_proto::admin::{
@@ -46,11 +48,14 @@ pub(super) async fn serve(stream: UnixStream, serving: Arc<Serving>, origin: Ori
             if !matches!(request, Ok(AdminRequest::Import(_))) {
                 desk.settle(connection.output()).await;
             }
-            match request {
-                Ok(request) => desk.answer(request, request_id, used, connection.output()).await,
-                Err(error) => connection.refuse(request_id, &error),
-            }
-            if connection.flush().await.is_err() {
+            let answered = match request {
+                Ok(request) => desk.answer(request, request_id, used, &mut connection).await,
+                Err(error) => {
+                    connection.refuse(request_id, &error);
+                    Ok(())
+                }
+            };
+            if answered.is_err() || connection.flush().await.is_err() {
                 return;
             }
             connection.restart_deadlines();
@@ -106,7 +111,18 @@ struct Desk {
 }
 
 impl Desk {
-    async fn answer(&mut self, request: AdminRequest, request_id: u32, frame_bytes: usize, out: &mut Vec<u8>) {
+    /// Answers one request.
+    ///
+    /// # Errors
+    /// When the peer is gone, or does not take a long reply in time.
+    async fn answer(
+        &mut self,
+        request: AdminRequest,
+        request_id: u32,
+        frame_bytes: usize,
+        connection: &mut Connection,
+    ) -> io::Result<()> {
+        let out = connection.output();
         let reply = match request {
             AdminRequest::Add(patch) => self.add(patch).await,
             AdminRequest::Set(patch) => self.set(patch).await,
@@ -120,15 +136,21 @@ impl Desk {
             AdminRequest::Audit(ask) => self.audit(ask).await,
             AdminRequest::VerifyAudit => self.verify_audit().await,
             AdminRequest::Import(import) => match self.import(import, request_id, frame_bytes, out).await {
-                Ok(()) => return,
+                Ok(()) => return Ok(()),
                 Err(refused) => Err(refused),
             },
+            AdminRequest::Backup => return self.backup(request_id, connection).await,
+            AdminRequest::Export(export) => return self.export(export, request_id, connection).await,
             AdminRequest::Apply(apply) => match self.apply(apply).await {
-                Ok(report) => return put_report(report, request_id, out),
+                Ok(report) => {
+                    put_report(report, request_id, out);
+                    return Ok(());
+                }
                 Err(refused) => Err(refused),
             },
         };
         reply.unwrap_or_else(AdminReply::Refused).put(out, request_id);
+        Ok(())
     }
 
     /// Waits for bytes, and meanwhile answers the part that is being committed.

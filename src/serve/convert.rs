@@ -404,6 +404,21 @@ fn credential_record(credential: &Credential, uses: &LastUses, now: UnixSeconds)
     }
 }
 
+/// A record as an apply takes it.
+pub(super) fn exported(listed: &Listed, now: UnixSeconds, with_hashes: bool) -> wire::ExportedRecord {
+    let codes = match &listed.record {
+        Record::Credential(credential) if with_hashes => Some(credential.codes),
+        Record::Credential(_) | Record::Agent(_) | Record::Endpoint(_) => None,
+    };
+    let secret = |hash: CodeHash| wire::Secret::new(std::mem::take(&mut *hash.expose_text()));
+    let retiring = codes.and_then(|codes| codes.retiring).filter(|retiring| now < retiring.until);
+    wire::ExportedRecord {
+        record: record(listed, now),
+        hash: codes.map(|codes| secret(codes.current)),
+        retiring: retiring.map(|code| wire::RetiringPatch { hash: secret(code.hash), until: code.until.0 }),
+    }
+}
+
 /// What the right code would get, in the order of step 5.
 fn state(credential: &Credential, now: UnixSeconds) -> &'static str {
     if credential.revoked {

@@ -189,7 +189,7 @@ impl Store {
         let rows = reading.open_table(Table::Audit.definition())?;
         let first = rows.first()?.and_then(|(key, _)| number(key.value()));
         let last = rows.last()?.and_then(|(key, _)| number(key.value()));
-        let kept = ends.last.saturating_sub(ends.before);
+        let kept = ends.kept();
         let expected = if kept == 0 { (None, None) } else { (Some(ends.before + 1), Some(ends.last)) };
         let last_is_sound = || match self.audit_record(&rows, ends.last) {
             Ok((_, hash)) => Ok(hash == ChainHash::from_bytes(ends.last_hash)),

@@ -13,23 +13,33 @@
 //! quick repair on every commit; first creation under another name; every row with its own MAC; short reads.
 
 mod audit;
+mod backup;
+mod export;
 mod load;
 mod open;
+mod restore;
 mod row;
 mod transaction;
+mod walk;
+mod watermark;
 
 use std::collections::HashSet;
 use std::fmt;
 use std::ops::Bound;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 pub use audit::{AuditCheck, AuditFault, AuditHead, AuditPage, Retention};
+pub use backup::{Backup, BackupPart};
+pub use export::{Export, ExportPart};
 pub use load::Take;
 pub use open::{Loaded, OpenError, TableDamage};
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
+pub use restore::{RestoreError, Restored};
 use row::{BadRow, HeadRow, Labels, RowKey, RowKeys, Tally, UseRow};
 pub use transaction::{Reader, Transaction};
+pub use watermark::{Fate, Undone, WATERMARK_FILE, Watermark, WatermarkError};
 
 use crate::model::{
     CodeMark, Id, Kind, LastUse, LastUses, Mode, Record, RecordKey, Revision, UnixSeconds, client_address,
@@ -73,6 +83,18 @@ pub enum Table {
 }
 
 impl Table {
+    /// Every table, in the order of a backup: what says whose it is comes first.
+    const ALL: [Self; 9] = [
+        Self::Meta,
+        Self::Agents,
+        Self::Endpoints,
+        Self::Keys,
+        Self::Tokens,
+        Self::Sessions,
+        Self::TagSets,
+        Self::Uses,
+        Self::Audit,
+    ];
     /// All but [`Table::Meta`], whose rows stand alone, and [`Table::Audit`], whose rows are a chain.
     const TALLIED: [Self; 7] =
         [Self::Agents, Self::Endpoints, Self::Keys, Self::Tokens, Self::Sessions, Self::TagSets, Self::Uses];
@@ -191,6 +213,8 @@ pub struct Store {
     keys: RowKeys,
     /// `None` between a storage fault and the reopening.
     database: RwLock<Option<Database>>,
+    /// How often it was closed: a backup that began before must not go on.
+    closings: AtomicU64,
 }
 
 /// The writer's knowledge of the last commit: what the next one starts from.
@@ -260,6 +284,11 @@ impl Store {
     #[must_use]
     pub fn is_open(&self) -> bool {
         self.database().is_some()
+    }
+
+    /// Tells one opening of the database from another.
+    fn opening(&self) -> u64 {
+        self.closings.load(Ordering::Relaxed)
     }
 
     fn database(&self) -> RwLockReadGuard<'_, Option<Database>> {

@@ -7,6 +7,7 @@ use std::io;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use redb::backends::FileBackend;
@@ -14,6 +15,7 @@ use redb::{Builder, Database, DatabaseError, ReadTransaction, ReadableDatabase a
 
 use super::load::{Reading, Take};
 use super::row::{BadRow, ChainEnds, HeadRow, RowKeys, Tally};
+use super::watermark::WatermarkError;
 use super::{
     CACHE_BYTES, DATABASE_FILE, FORMAT_KEY, FORMAT_VERSION, HEAD_KEY, Head, PEPPER_KEY, Store, StoreFault, Table,
     bad_row,
@@ -59,6 +61,8 @@ pub enum OpenError {
     WrongPepper(PathBuf),
     /// It is no Keyward database, or damaged beyond single rows.
     Damaged(PathBuf, String),
+    /// It is not the state of the last acknowledged change, or that can't be told.
+    Watermark(WatermarkError),
 }
 
 impl fmt::Display for OpenError {
@@ -104,6 +108,7 @@ impl fmt::Display for OpenError {
                 "the database {} is damaged: {what}; restore a backup, and keep the damaged file for examination",
                 path.display()
             ),
+            Self::Watermark(error) => error.fmt(f),
         }
     }
 }
@@ -168,9 +173,14 @@ impl Store {
         if !path.exists() {
             create(directory, &path, &keys, pepper)?;
         }
-        let store = Self { path, keys, database: RwLock::new(None) };
+        let store = Self::closed(path, keys);
         let loaded = store.open_and_load(pepper, take)?;
         Ok((store, loaded))
+    }
+
+    /// The database at `path`, not open yet.
+    pub(super) const fn closed(path: PathBuf, keys: RowKeys) -> Self {
+        Self { path, keys, database: RwLock::new(None), closings: AtomicU64::new(0) }
     }
 
     /// After a storage fault: closes the database, opens it again and reads it whole.
@@ -185,13 +195,14 @@ impl Store {
 
     /// Lets go of the database. What was committed is durable before; where the file is damaged redb may panic here.
     pub(super) fn close(&self) {
+        self.closings.fetch_add(1, Ordering::Relaxed);
         let database = self.database.write().unwrap_or_else(PoisonError::into_inner).take();
         if catch_unwind(AssertUnwindSafe(|| drop(database))).is_err() {
             tracing::error!("{}", OpenError::Damaged(self.path.clone(), UNFOLLOWABLE.to_string()));
         }
     }
 
-    fn open_and_load(&self, pepper: &Pepper, take: &mut Take<'_>) -> Result<Loaded, OpenError> {
+    pub(super) fn open_and_load(&self, pepper: &Pepper, take: &mut Take<'_>) -> Result<Loaded, OpenError> {
         let damaged = |what: String| OpenError::Damaged(self.path.clone(), what);
         // redb trusts a file that was closed cleanly and may panic where one was altered since.
         let opened = catch_unwind(AssertUnwindSafe(|| {
@@ -240,40 +251,89 @@ impl Store {
             Ok((format, stored, self.head_row(&transaction).is_ok()))
         };
         let (format, stored, head_proves_itself) = read().map_err(|fault| damaged(fault.to_string()))?;
-        let format: Option<[u8; 4]> = format.and_then(|bytes| bytes.try_into().ok());
-        let found = format.map(u32::from_be_bytes).ok_or_else(|| damaged("it has no format version".to_string()))?;
-        if found > FORMAT_VERSION {
-            let path = self.path.clone();
-            return Err(OpenError::NewerFormat { path, found, supported: FORMAT_VERSION });
+        match judge_identity(format.as_deref(), stored.as_deref(), head_proves_itself, pepper) {
+            Ok(()) => Ok(()),
+            Err(Stranger::NoFormat) => Err(damaged("it has no format version".to_string())),
+            Err(Stranger::Newer(found)) => {
+                let path = self.path.clone();
+                Err(OpenError::NewerFormat { path, found, supported: FORMAT_VERSION })
+            }
+            Err(Stranger::Older(found)) => {
+                let path = self.path.clone();
+                Err(OpenError::OlderFormat { path, found, supported: FORMAT_VERSION })
+            }
+            Err(Stranger::BadFingerprint) => {
+                Err(damaged("the pepper is right, but what tells one pepper from another is not".to_string()))
+            }
+            Err(Stranger::WrongPepper) => Err(OpenError::WrongPepper(self.path.clone())),
         }
-        if found < FORMAT_VERSION {
-            let path = self.path.clone();
-            return Err(OpenError::OlderFormat { path, found, supported: FORMAT_VERSION });
-        }
-        if stored.as_deref() == Some(fingerprint(pepper).as_slice()) {
-            return Ok(());
-        }
-        if head_proves_itself {
-            return Err(damaged("the pepper is right, but what tells one pepper from another is not".to_string()));
-        }
-        Err(OpenError::WrongPepper(self.path.clone()))
     }
+}
+
+/// Why a database, or a backup, is not one that can be used here.
+pub(super) enum Stranger {
+    NoFormat,
+    /// Of this format.
+    Newer(u32),
+    /// The same.
+    Older(u32),
+    /// The pepper's fingerprint is damaged.
+    BadFingerprint,
+    WrongPepper,
+}
+
+/// Judges what `meta` holds: the format's row first, then the pepper's, so that each is refused with its own reason.
+pub(super) fn judge_identity(
+    format: Option<&[u8]>,
+    stored: Option<&[u8]>,
+    head_proves_itself: bool,
+    pepper: &Pepper,
+) -> Result<(), Stranger> {
+    let format: Option<[u8; 4]> = format.and_then(|bytes| bytes.try_into().ok());
+    let found = format.map(u32::from_be_bytes).ok_or(Stranger::NoFormat)?;
+    if found > FORMAT_VERSION {
+        return Err(Stranger::Newer(found));
+    }
+    if found < FORMAT_VERSION {
+        return Err(Stranger::Older(found));
+    }
+    if stored == Some(fingerprint(pepper).as_slice()) {
+        return Ok(());
+    }
+    Err(if head_proves_itself { Stranger::BadFingerprint } else { Stranger::WrongPepper })
 }
 
 /// Makes the database under another name, durable with its schema, and only then gives it its own.
 fn create(directory: &Path, path: &Path, keys: &RowKeys, pepper: &Pepper) -> Result<(), OpenError> {
+    let (database, new) = make_new(directory)?;
+    write_schema(&database, keys, pepper)
+        .map_err(|fault| OpenError::Io(path.to_path_buf(), io::Error::other(fault.to_string())))?;
+    drop(database);
+    install(directory, &new)
+}
+
+/// An empty database under the name that it has until it is durable. One that was left there is of no use.
+pub(super) fn make_new(directory: &Path) -> Result<(Database, PathBuf), OpenError> {
     let new = directory.join(NEW_FILE);
-    let io = |error| OpenError::Io(path.to_path_buf(), error);
+    let io = |error| OpenError::Io(directory.join(DATABASE_FILE), error);
     match std::fs::remove_file(&new) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(io(error)),
         Ok(()) | Err(_) => {}
     }
     let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&new).map_err(io)?;
-    let database = open_file(file, &new)?;
-    write_schema(&database, keys, pepper).map_err(|fault| io(io::Error::other(fault.to_string())))?;
-    drop(database);
-    File::open(&new).and_then(|file| file.sync_all()).map_err(io)?;
-    std::fs::rename(&new, path).map_err(io)?;
+    let database = open_file(file, &new).inspect_err(|_| {
+        // What it came to is of no use, and takes room on a disk that may be full.
+        let _ = std::fs::remove_file(&new);
+    })?;
+    Ok((database, new))
+}
+
+/// Makes the new database durable and gives it its name.
+pub(super) fn install(directory: &Path, new: &Path) -> Result<(), OpenError> {
+    let path = directory.join(DATABASE_FILE);
+    let io = |error| OpenError::Io(path.clone(), error);
+    File::open(new).and_then(|file| file.sync_all()).map_err(io)?;
+    std::fs::rename(new, &path).map_err(io)?;
     File::open(directory).and_then(|directory| directory.sync_all()).map_err(io)
 }
 

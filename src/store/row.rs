@@ -51,6 +51,7 @@ pub(super) struct RowKeys {
     mac: Zeroizing<[u8; 32]>,
     element: Zeroizing<[u8; 32]>,
     seal: Zeroizing<[u8; 32]>,
+    backup: Zeroizing<[u8; 32]>,
 }
 
 impl RowKeys {
@@ -59,6 +60,7 @@ impl RowKeys {
             mac: pepper.derive("keyward 2026 row MAC"),
             element: pepper.derive("keyward 2026 tally element"),
             seal: pepper.derive("keyward 2026 tally seal"),
+            backup: pepper.derive("keyward 2026 backup"),
         }
     }
 
@@ -95,13 +97,23 @@ impl RowKeys {
     where
         B: BorrowDecode<'r, ()>,
     {
-        let (version, mac, body) = parts(row).ok_or(BadRow)?;
-        let expected = self.mac_of(table, key, body);
-        if version != ROW_VERSION || !same_mac(&expected, mac) {
+        if !self.proves_itself(table, key, row) {
             return Err(BadRow);
         }
+        let (_, _, body) = parts(row).ok_or(BadRow)?;
         let (value, read) = bincode::borrow_decode_from_slice(body, CONFIG).map_err(|_| BadRow)?;
         if read == body.len() { Ok(value) } else { Err(BadRow) }
+    }
+
+    /// Whether a row is one that Keyward wrote there, whatever it says.
+    pub(super) fn proves_itself(&self, table: Table, key: &[u8], row: &[u8]) -> bool {
+        parts(row)
+            .is_some_and(|(version, mac, body)| version == ROW_VERSION && same_mac(&self.mac_of(table, key, body), mac))
+    }
+
+    /// What makes the MAC of a whole backup.
+    pub(super) fn backup_mac(&self) -> blake3::Hasher {
+        blake3::Hasher::new_keyed(&self.backup)
     }
 
     /// The row's element of its table's tally, from the MAC as stored.
@@ -206,6 +218,18 @@ pub(super) struct ChainEnds {
     pub(super) before_hash: [u8; 32],
     /// Of the rows that are kept.
     pub(super) bytes: u64,
+}
+
+impl ChainEnds {
+    /// How many records are kept.
+    pub(super) const fn kept(&self) -> u64 {
+        self.last.saturating_sub(self.before)
+    }
+
+    /// Whether a row with this key is one of them.
+    pub(super) fn holds(&self, key: &[u8]) -> bool {
+        key.try_into().is_ok_and(|number| (self.before + 1..=self.last).contains(&u64::from_be_bytes(number)))
+    }
 }
 
 /// An audit record as stored: unix seconds, the hash of the record before, its text.

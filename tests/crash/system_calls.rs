@@ -106,7 +106,7 @@ fn second_start_serves(home: &Home, at: &str) {
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
         .collect();
     left.sort();
-    assert_eq!(left, ["keyward.lock", "keyward.redb", "pepper"], "{at}");
+    assert_eq!(left, ["keyward.lock", "keyward.redb", "pepper", "watermark"], "{at}");
 }
 
 #[test]

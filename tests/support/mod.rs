@@ -277,3 +277,27 @@ pub fn skipped(reason: &str) {
 pub fn has_program(name: &str) -> bool {
     Command::new(name).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|s| s.success())
 }
+
+/// A small file system of its own; unmounted when dropped.
+pub struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    /// In memory, of so many mebibytes; `None` where mounting is not allowed.
+    pub fn mount(mebibytes: u32, path: PathBuf) -> Option<Self> {
+        std::fs::create_dir(&path).unwrap();
+        let options = format!("size={mebibytes}m,mode=700");
+        let mut command = Command::new("mount");
+        command.args(["-t", "tmpfs", "-o", &options, "tmpfs"]).arg(&path).stderr(Stdio::null());
+        command.status().is_ok_and(|status| status.success()).then_some(Self(path))
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}

@@ -9,12 +9,15 @@
 //! | `patch` | what an operator gives |
 //! | `record` | records as they stand |
 //! | `audit` | every change, in a chain of hashes |
+//! | `backup` | everything at once |
 
 mod audit;
+mod backup;
 mod patch;
 mod record;
 
 pub use audit::{AUDIT_WAIT_SECONDS_MAX, Audit, AuditFault, AuditPage, AuditVerdict};
+pub use backup::{BackupPart, Export, ExportPage, ExportedRecord};
 use bincode::{Decode, Encode};
 pub use patch::{
     AgentPatch, Clearable, CredentialName, CredentialPatch, EndpointPatch, Kind, Patch, RetiringPatch, Secret,
@@ -52,6 +55,10 @@ pub const IMPORT: u16 = 0x030b;
 pub const AUDIT: u16 = 0x0310;
 /// Type number of [`AdminRequest::VerifyAudit`].
 pub const VERIFY_AUDIT: u16 = 0x0311;
+/// Type number of [`AdminRequest::Backup`].
+pub const BACKUP: u16 = 0x0312;
+/// Type number of [`AdminRequest::Export`].
+pub const EXPORT: u16 = 0x0313;
 
 /// Type number of [`AdminReply::Done`].
 pub const DONE: u16 = 0x0401;
@@ -71,6 +78,10 @@ pub const IMPORTED: u16 = 0x0407;
 pub const AUDIT_PAGE: u16 = 0x0410;
 /// Type number of [`AdminReply::AuditVerdict`].
 pub const AUDIT_VERDICT: u16 = 0x0411;
+/// Type number of [`AdminReply::BackupPart`].
+pub const BACKUP_PART: u16 = 0x0412;
+/// Type number of [`AdminReply::ExportPage`].
+pub const EXPORT_PAGE: u16 = 0x0413;
 /// Type number of [`AdminReply::Refused`].
 pub const REFUSED: u16 = 0x04fe;
 
@@ -178,6 +189,10 @@ pub enum AdminRequest {
     Audit(Audit),
     /// Type [`VERIFY_AUDIT`]; the body is empty.
     VerifyAudit,
+    /// Type [`BACKUP`]; the body is empty.
+    Backup,
+    /// Type [`EXPORT`].
+    Export(Export),
 }
 
 impl AdminRequest {
@@ -202,6 +217,8 @@ impl AdminRequest {
             IMPORT => codec::decode(body).map(Self::Import),
             AUDIT => codec::decode(body).map(Self::Audit),
             VERIFY_AUDIT => codec::decode(body).map(|()| Self::VerifyAudit),
+            BACKUP => codec::decode(body).map(|()| Self::Backup),
+            EXPORT => codec::decode(body).map(Self::Export),
             _ => Err(frame.unknown_type()),
         }
     }
@@ -222,6 +239,8 @@ impl AdminRequest {
             Self::Import(body) => frame::put(out, IMPORT, request_id, body),
             Self::Audit(body) => frame::put(out, AUDIT, request_id, body),
             Self::VerifyAudit => frame::put(out, VERIFY_AUDIT, request_id, &()),
+            Self::Backup => frame::put(out, BACKUP, request_id, &()),
+            Self::Export(body) => frame::put(out, EXPORT, request_id, body),
         }
     }
 }
@@ -417,6 +436,10 @@ pub enum AdminReply {
     AuditPage(AuditPage),
     /// Type [`AUDIT_VERDICT`], to verify the audit.
     AuditVerdict(AuditVerdict),
+    /// Type [`BACKUP_PART`], to backup, one or more.
+    BackupPart(BackupPart),
+    /// Type [`EXPORT_PAGE`], to export, one or more.
+    ExportPage(ExportPage),
     /// Type [`REFUSED`], to any.
     Refused(Refused),
     /// Type [`frame::ADMIN_ERROR`], to any.
@@ -441,6 +464,8 @@ impl AdminReply {
             IMPORTED => codec::decode(body).map(Self::Imported),
             AUDIT_PAGE => codec::decode(body).map(Self::AuditPage),
             AUDIT_VERDICT => codec::decode(body).map(Self::AuditVerdict),
+            BACKUP_PART => codec::decode(body).map(Self::BackupPart),
+            EXPORT_PAGE => codec::decode(body).map(Self::ExportPage),
             REFUSED => codec::decode(body).map(Self::Refused),
             frame::ADMIN_ERROR => frame::read_error(body).map(Self::Error),
             _ => Err(frame.unknown_type()),
@@ -459,6 +484,8 @@ impl AdminReply {
             Self::Imported(body) => frame::put(out, IMPORTED, request_id, body),
             Self::AuditPage(body) => frame::put(out, AUDIT_PAGE, request_id, body),
             Self::AuditVerdict(body) => frame::put(out, AUDIT_VERDICT, request_id, body),
+            Self::BackupPart(body) => frame::put(out, BACKUP_PART, request_id, body),
+            Self::ExportPage(body) => frame::put(out, EXPORT_PAGE, request_id, body),
             Self::Refused(body) => frame::put(out, REFUSED, request_id, body),
             Self::Error(error) => frame::put_error(out, frame::ADMIN_ERROR, request_id, error),
         }

@@ -9,7 +9,9 @@ use zeroize::Zeroizing;
 
 use super::connection::{Connection, Live, Resend};
 use super::{ClientError, judge_request};
-use crate::admin::{AdminReply, AdminRequest, Apply, Import, Imported, Patch, Refused, Report, Upload};
+use crate::admin::{
+    AdminReply, AdminRequest, Apply, Export, ExportedRecord, Import, Imported, Patch, Refused, Report, Upload,
+};
 use crate::codec;
 use crate::frame::ADMIN_FRAME_BYTES_MAX;
 
@@ -148,6 +150,55 @@ impl AdminClient {
         })
     }
 
+    /// Takes a backup: hands each part to `take`, in order, until the last. Whatever ends it before that, what was taken
+    /// is no backup.
+    ///
+    /// # Errors
+    /// As [`Self::call`], [`ClientError::UploadRefused`] when the daemon gave up, and what `take` says.
+    pub fn backup<E: From<ClientError>>(&mut self, mut take: impl FnMut(&[u8]) -> Result<(), E>) -> Result<(), E> {
+        self.stream(&AdminRequest::Backup, |reply| {
+            let AdminReply::BackupPart(part) = reply else {
+                return Err(ClientError::wrong_type("a part of a backup", reply.name()).into());
+            };
+            take(&part.bytes).map(|()| part.last)
+        })
+    }
+
+    /// Takes an export: hands the records of one state to `take`, in order, until the last. Whatever ends it before that,
+    /// what was taken is not all of it.
+    ///
+    /// # Errors
+    /// As [`Self::backup`].
+    pub fn export<E: From<ClientError>>(
+        &mut self,
+        export: Export,
+        mut take: impl FnMut(Vec<ExportedRecord>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        self.stream(&AdminRequest::Export(export), |reply| {
+            let AdminReply::ExportPage(page) = reply else {
+                return Err(ClientError::wrong_type("a part of an export", reply.name()).into());
+            };
+            take(page.records).map(|()| page.last)
+        })
+    }
+
+    /// Sends a request with many replies; `take` says which is the last.
+    fn stream<E: From<ClientError>>(
+        &mut self,
+        request: &AdminRequest,
+        mut take: impl FnMut(AdminReply) -> Result<bool, E>,
+    ) -> Result<(), E> {
+        let Self { connection, out } = self;
+        connection.converse(|live, ids| {
+            let id = ids.next();
+            out.clear();
+            request.put(out, id);
+            live.write(out)?;
+            while !take(not_refused(read_one(live, id)?)?)? {}
+            Ok(())
+        })
+    }
+
     /// Commits what was uploaded, or with `dry_run` reports what that would change.
     ///
     /// # Errors
@@ -177,11 +228,13 @@ fn next_part(patches: &mut Peekable<impl Iterator<Item = Patch>>) -> Option<Vec<
     Some(part)
 }
 
+/// A refusal is an error here.
+fn not_refused(reply: AdminReply) -> Result<AdminReply, ClientError> {
+    if let AdminReply::Refused(refused) = reply { Err(ClientError::UploadRefused(refused)) } else { Ok(reply) }
+}
+
 fn read_imported(live: &mut Live, id: u32) -> Result<Imported, ClientError> {
-    let reply = read_reply(live, id)?;
-    if let AdminReply::Refused(refused) = reply {
-        return Err(ClientError::UploadRefused(refused));
-    }
+    let reply = not_refused(read_reply(live, id)?)?;
     let AdminReply::Imported(imported) = reply else {
         return Err(ClientError::wrong_type("what became of a part", reply.name()));
     };
@@ -196,7 +249,9 @@ fn resend(request: &AdminRequest) -> Resend {
         | AdminRequest::Status
         | AdminRequest::Reach(_)
         | AdminRequest::Audit(_)
-        | AdminRequest::VerifyAudit => Resend::Once,
+        | AdminRequest::VerifyAudit
+        | AdminRequest::Backup
+        | AdminRequest::Export(_) => Resend::Once,
         AdminRequest::Add(_)
         | AdminRequest::Set(_)
         | AdminRequest::Remove(_)
@@ -248,6 +303,8 @@ impl AdminReply {
             Self::Imported(_) => "what became of a part",
             Self::AuditPage(_) => "a page of the audit",
             Self::AuditVerdict(_) => "what the audit is",
+            Self::BackupPart(_) => "a part of a backup",
+            Self::ExportPage(_) => "a part of an export",
             Self::Refused(_) => "a refusal",
             Self::Error(_) => "an error frame",
         }

@@ -80,10 +80,10 @@ impl Connection {
     }
 
     /// For several requests in flight: hands out the stream and what their ids are taken from. Nothing is sent again.
-    pub(super) fn converse<R>(
+    pub(super) fn converse<R, E: From<ClientError>>(
         &mut self,
-        talk: impl FnOnce(&mut Live, &mut RequestIds) -> Result<R, ClientError>,
-    ) -> Result<R, ClientError> {
+        talk: impl FnOnce(&mut Live, &mut RequestIds) -> Result<R, E>,
+    ) -> Result<R, E> {
         let mut live = self.take_live()?;
         let result = talk(&mut live, &mut self.ids)?;
         self.live = Some(live);

@@ -41,7 +41,7 @@ pub enum ClientError {
     Protocol(FrameError),
     /// The daemon answered with an error frame.
     Refused(FrameError),
-    /// The daemon did not take a part of an upload or an import.
+    /// The daemon did not take a part of an upload or an import, or gave up a backup.
     UploadRefused(Refused),
     /// The request is over the socket's frame maximum and was not sent.
     RequestTooLarge {
@@ -111,7 +111,7 @@ impl fmt::Display for ClientError {
             Self::Refused(error) => {
                 write!(f, "the daemon refused to serve: {}; {}", error.message, refused_advice(error.code))
             }
-            Self::UploadRefused(refused) => write!(f, "a part was not taken: {}", refused.message),
+            Self::UploadRefused(refused) => write!(f, "it was not carried out: {}", refused.message),
             Self::RequestTooLarge { bytes, bytes_max } => write!(
                 f,
                 "the request was not sent: it takes {bytes} bytes and a frame on this socket holds {bytes_max}; \

@@ -1,9 +1,10 @@
 use keyward_proto::ErrorCode;
 use keyward_proto::admin::{
-    AdminReply, AdminRequest, AgentPatch, AgentRecord, Apply, Audit, AuditFault, AuditPage, AuditVerdict,
+    AdminReply, AdminRequest, AgentPatch, AgentRecord, Apply, Audit, AuditFault, AuditPage, AuditVerdict, BackupPart,
     CredentialName, CredentialPatch, CredentialRecord, Done, EndpointPatch, EndpointRecord, Explain, Explanation,
-    FieldChange, FieldValue, Import, Imported, Kind, LastUse, List, Page, Patch, Reach, Record, RefusalKind, Refused,
-    RefusedPatch, Report, RetiringPatch, Secret, Selector, SetText, StatusReport, Step, Upload,
+    Export, ExportPage, ExportedRecord, FieldChange, FieldValue, Import, Imported, Kind, LastUse, List, Page, Patch,
+    Reach, Record, RefusalKind, Refused, RefusedPatch, Report, RetiringPatch, Secret, Selector, SetText, StatusReport,
+    Step, Upload,
 };
 use keyward_proto::query::{Mode, Reason, Verdict};
 
@@ -218,6 +219,8 @@ fn uploads() -> Vec<Vector> {
             "No part, no section.",
             AdminRequest::Apply(Apply { parts: 0, sections: Vec::new(), prune: false, dry_run: false }),
         ),
+        admin("backup", "No body.", AdminRequest::Backup),
+        admin("export", "With hashes.", AdminRequest::Export(Export { with_hashes: true })),
         admin(
             "import",
             "The key of set_key_everything, the token of set_token_clear; dry_run.",
@@ -302,7 +305,38 @@ pub(crate) fn replies() -> Vec<Vector> {
     replies.extend(reports());
     replies.extend(audits());
     replies.extend(refusals());
+    replies.extend(whole_states());
     replies
+}
+
+fn whole_states() -> Vec<Vector> {
+    let [agent, _] = other_records();
+    vec![
+        reply(
+            "backup_part",
+            "The bytes 01 02 03; the last part.",
+            AdminReply::BackupPart(BackupPart { bytes: vec![1, 2, 3], last: true }),
+        ),
+        reply(
+            "export_page",
+            "Agent 4 of page, neither hash nor retiring; key 12 of done_new_key, hash keyward: and 64 \
+             zeros, retiring keyward:, 63 zeros and 1, until 1800000100; more parts follow.",
+            AdminReply::ExportPage(ExportPage {
+                records: vec![
+                    ExportedRecord { record: agent, hash: None, retiring: None },
+                    ExportedRecord {
+                        record: key_record(),
+                        hash: Some(secret(&format!("keyward:{:064}", 0))),
+                        retiring: Some(RetiringPatch {
+                            hash: secret(&format!("keyward:{:064}", 1)),
+                            until: 1_800_000_100,
+                        }),
+                    },
+                ],
+                last: false,
+            }),
+        ),
+    ]
 }
 
 fn records() -> Vec<Vector> {

@@ -137,6 +137,6 @@ fn codes(old: Option<Codes>, given: Option<Codes>) -> Result<Codes, String> {
         (Some(old), None) => Ok(old),
         (Some(old), Some(given)) if old.current == given.current && given.retiring.is_none() => Ok(old),
         (_, Some(given)) => Ok(given),
-        (None, None) => Err("it is new and needs a code".into()),
+        (None, None) => Err("it is new and needs a code, or its hash: an export has that only --with-hashes".into()),
     }
 }
