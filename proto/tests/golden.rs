@@ -101,6 +101,7 @@ fn every_type_number_has_a_golden_frame() {
         &[admin::UPLOAD, admin::APPLY, admin::DONE, admin::PAGE, admin::EXPLANATION, admin::STATUS_REPORT],
         &[admin::RECEIVED, admin::REPORT, admin::REFUSED, frame::ADMIN_ERROR, admin::REACH],
         &[admin::IMPORT, admin::IMPORTED],
+        &[admin::WHAT_IF, admin::CONSEQUENCES],
     ]
     .concat();
     assert_eq!(kinds, all.iter().copied().collect());

@@ -30,6 +30,7 @@ mod pages;
 mod records;
 mod tables;
 mod times;
+mod what_if;
 
 pub use args::Cli;
 pub use error::{CliError, Exit};

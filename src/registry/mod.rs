@@ -8,6 +8,7 @@ mod clock;
 mod plan;
 mod reading;
 mod uses;
+mod what_if;
 mod writer;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -21,9 +22,11 @@ use tokio::sync::oneshot;
 
 pub use plan::{Apply, FieldChange, FieldValue, Import, Imported, Order, Outcome, Refusal};
 pub use reading::{Counts, Reading, View};
+pub use what_if::{Preview, WhatIf};
 
 pub use crate::decide::{
-    Asker, BATCH_TARGETS_MAX, Explanation, Inquiry, ReachPage, Reachable, Step, StepResult, Target, Unreached,
+    Asker, BATCH_TARGETS_MAX, Comparison, Difference, Effect, Explanation, Inquiry, ReachPage, Reachable, Step,
+    StepResult, Target, Unreached,
 };
 use crate::directory::Compiler;
 use crate::model::{Kind, Mode, Pepper, Record, RecordName, Revision, UnixSeconds};

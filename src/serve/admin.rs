@@ -1,5 +1,7 @@
 //! `admin.sock`: every change and listing. One request at a time, in order; whoever connects was judged at accept.
 
+mod what_if;
+
 use std::sync::Arc;
 
 use keyward_proto::admin::{
@@ -109,6 +111,7 @@ impl Desk {
             AdminRequest::List(list) => self.list(list).await,
             AdminRequest::Explain(explain) => Ok(self.explain(&explain)),
             AdminRequest::Reach(reach) => self.reach(&reach),
+            AdminRequest::WhatIf(what_if) => what_if::answer(&self.serving.registry, what_if).await,
             AdminRequest::Status => Ok(AdminReply::Status(self.status())),
             AdminRequest::Upload(upload) => self.upload(upload, frame_bytes),
             AdminRequest::Import(import) => match self.import(import, request_id, frame_bytes, out).await {

@@ -8,9 +8,11 @@
 //! | here | requests and replies |
 //! | `patch` | what an operator gives |
 //! | `record` | records as they stand |
+//! | `what_if` | what a change would come to |
 
 mod patch;
 mod record;
+mod what_if;
 
 use bincode::{Decode, Encode};
 pub use patch::{
@@ -18,6 +20,7 @@ pub use patch::{
     Selector, SetText,
 };
 pub use record::{AgentRecord, CredentialRecord, EndpointRecord, LastUse, Record};
+pub use what_if::{Consequences, Effect, WhatIf};
 
 use crate::codec;
 use crate::frame::{self, Frame, FrameError};
@@ -45,6 +48,8 @@ pub const APPLY: u16 = 0x0309;
 pub const REACH: u16 = 0x030a;
 /// Type number of [`AdminRequest::Import`].
 pub const IMPORT: u16 = 0x030b;
+/// Type number of [`AdminRequest::WhatIf`].
+pub const WHAT_IF: u16 = 0x030f;
 
 /// Type number of [`AdminReply::Done`].
 pub const DONE: u16 = 0x0401;
@@ -60,6 +65,8 @@ pub const RECEIVED: u16 = 0x0405;
 pub const REPORT: u16 = 0x0406;
 /// Type number of [`AdminReply::Imported`].
 pub const IMPORTED: u16 = 0x0407;
+/// Type number of [`AdminReply::Consequences`].
+pub const CONSEQUENCES: u16 = 0x040f;
 /// Type number of [`AdminReply::Refused`].
 pub const REFUSED: u16 = 0x04fe;
 
@@ -163,6 +170,8 @@ pub enum AdminRequest {
     Reach(Reach),
     /// Type [`IMPORT`].
     Import(Import),
+    /// Type [`WHAT_IF`].
+    WhatIf(WhatIf),
 }
 
 impl AdminRequest {
@@ -185,6 +194,7 @@ impl AdminRequest {
             APPLY => codec::decode(body).map(Self::Apply),
             REACH => codec::decode(body).map(Self::Reach),
             IMPORT => codec::decode(body).map(Self::Import),
+            WHAT_IF => codec::decode(body).map(Self::WhatIf),
             _ => Err(frame.unknown_type()),
         }
     }
@@ -203,6 +213,7 @@ impl AdminRequest {
             Self::Apply(body) => frame::put(out, APPLY, request_id, body),
             Self::Reach(body) => frame::put(out, REACH, request_id, body),
             Self::Import(body) => frame::put(out, IMPORT, request_id, body),
+            Self::WhatIf(body) => frame::put(out, WHAT_IF, request_id, body),
         }
     }
 }
@@ -394,6 +405,8 @@ pub enum AdminReply {
     Report(Report),
     /// Type [`IMPORTED`], to import.
     Imported(Imported),
+    /// Type [`CONSEQUENCES`], to what-if.
+    Consequences(Consequences),
     /// Type [`REFUSED`], to any.
     Refused(Refused),
     /// Type [`frame::ADMIN_ERROR`], to any.
@@ -416,6 +429,7 @@ impl AdminReply {
             RECEIVED => codec::decode(body).map(Self::Received),
             REPORT => codec::decode(body).map(Self::Report),
             IMPORTED => codec::decode(body).map(Self::Imported),
+            CONSEQUENCES => codec::decode(body).map(Self::Consequences),
             REFUSED => codec::decode(body).map(Self::Refused),
             frame::ADMIN_ERROR => frame::read_error(body).map(Self::Error),
             _ => Err(frame.unknown_type()),
@@ -432,6 +446,7 @@ impl AdminReply {
             Self::Received(body) => frame::put(out, RECEIVED, request_id, body),
             Self::Report(body) => frame::put(out, REPORT, request_id, body),
             Self::Imported(body) => frame::put(out, IMPORTED, request_id, body),
+            Self::Consequences(body) => frame::put(out, CONSEQUENCES, request_id, body),
             Self::Refused(body) => frame::put(out, REFUSED, request_id, body),
             Self::Error(error) => frame::put_error(out, frame::ADMIN_ERROR, request_id, error),
         }

@@ -194,7 +194,8 @@ fn resend(request: &AdminRequest) -> Resend {
         | AdminRequest::List(_)
         | AdminRequest::Explain(_)
         | AdminRequest::Status
-        | AdminRequest::Reach(_) => Resend::Once,
+        | AdminRequest::Reach(_)
+        | AdminRequest::WhatIf(_) => Resend::Once,
         AdminRequest::Add(_)
         | AdminRequest::Set(_)
         | AdminRequest::Remove(_)
@@ -244,6 +245,7 @@ impl AdminReply {
             Self::Received(_) => "receipt of a part",
             Self::Report(_) => "a report",
             Self::Imported(_) => "what became of a part",
+            Self::Consequences(_) => "consequences",
             Self::Refused(_) => "a refusal",
             Self::Error(_) => "an error frame",
         }

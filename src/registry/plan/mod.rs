@@ -16,6 +16,7 @@ use pending::Pending;
 use rustc_hash::FxHashMap;
 use zeroize::Zeroizing;
 
+use super::what_if::{Preview, WhatIf};
 use crate::directory::{Compiler, Lookup};
 use crate::model::secret::NEW_CODE_CHARS;
 use crate::model::{
@@ -38,6 +39,8 @@ pub enum Order {
     Apply(Apply),
     /// Makes the credentials be as given, each by itself.
     Import(Import),
+    /// Says what a change would come to, and makes none.
+    WhatIf(WhatIf),
 }
 
 /// A whole file.
@@ -59,7 +62,7 @@ impl Order {
         match self {
             Self::Add(_) | Self::Set(_) => false,
             Self::Remove(name) => matches!(name, RecordName::Agent(_)),
-            Self::Apply(_) | Self::Import(_) => true,
+            Self::Apply(_) | Self::Import(_) | Self::WhatIf(_) => true,
         }
     }
 
@@ -69,6 +72,7 @@ impl Order {
             Self::Add(_) | Self::Set(_) | Self::Remove(_) => false,
             Self::Apply(apply) => apply.dry_run,
             Self::Import(import) => import.dry_run,
+            Self::WhatIf(_) => true,
         }
     }
 }
@@ -112,6 +116,8 @@ pub struct Outcome {
     pub removed: Vec<RecordName>,
     /// For an import, in place of these.
     pub imported: Imported,
+    /// For a what-if: what its consequences are worked out from.
+    pub preview: Option<Preview>,
 }
 
 /// A change that may be written, and what it comes to.
@@ -144,6 +150,7 @@ pub(super) fn plan(transaction: &Transaction<'_>, compiler: &Compiler, order: Or
         Order::Remove(name) => planner.remove(&name)?,
         Order::Apply(apply) => planner.apply(apply)?,
         Order::Import(import) => planner.import(import)?,
+        Order::WhatIf(what_if) => planner.what_if(what_if)?,
     }
     Ok(Plan { change: planner.pending.finish(), outcome: planner.outcome })
 }
@@ -189,6 +196,15 @@ impl Planner<'_, '_> {
         let key = self.edit(edit, rule)?;
         self.check_references()?;
         self.outcome.record = self.read(&key)?.0;
+        Ok(())
+    }
+
+    fn what_if(&mut self, what_if: WhatIf) -> Result<(), Stop> {
+        match what_if {
+            WhatIf::Set(edit) => self.single(edit, Rule::Existing)?,
+            WhatIf::Remove(name) => self.remove(&name)?,
+        }
+        self.outcome.preview = Some(Preview::new(self.compiler, self.pending.records()));
         Ok(())
     }
 
