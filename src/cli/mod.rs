@@ -35,6 +35,7 @@ mod pages;
 mod records;
 mod tables;
 mod times;
+mod what_if;
 
 pub use args::Cli;
 pub use backup::{RestoredForm, tell_restored};

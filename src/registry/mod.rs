@@ -10,6 +10,7 @@ mod marks;
 mod plan;
 mod reading;
 mod uses;
+mod what_if;
 mod writer;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -24,9 +25,11 @@ use tokio::sync::{oneshot, watch};
 pub use audit::{Origin, Peer};
 pub use plan::{Apply, FieldChange, FieldValue, Import, Imported, Order, Outcome, Refusal};
 pub use reading::{Counts, Reading, View};
+pub use what_if::{Preview, WhatIf};
 
 pub use crate::decide::{
-    Asker, BATCH_TARGETS_MAX, Explanation, Inquiry, ReachPage, Reachable, Step, StepResult, Target, Unreached,
+    Asker, BATCH_TARGETS_MAX, Comparison, Difference, Effect, Explanation, Inquiry, ReachPage, Reachable, Step,
+    StepResult, Target, Unreached,
 };
 use crate::directory::Compiler;
 use crate::model::{Kind, Mode, Pepper, Record, RecordName, Revision, UnixSeconds};

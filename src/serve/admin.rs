@@ -2,6 +2,7 @@
 
 mod audit;
 mod streams;
+mod what_if;
 
 use std::io;
 use std::sync::Arc;
@@ -131,6 +132,7 @@ impl Desk {
             AdminRequest::List(list) => self.list(list).await,
             AdminRequest::Explain(explain) => Ok(self.explain(&explain)),
             AdminRequest::Reach(reach) => self.reach(&reach),
+            AdminRequest::WhatIf(what_if) => what_if::answer(&self.serving.registry, self.origin, what_if).await,
             AdminRequest::Status => Ok(AdminReply::Status(self.status())),
             AdminRequest::Upload(upload) => self.upload(upload, frame_bytes),
             AdminRequest::Audit(ask) => self.audit(ask).await,

@@ -10,11 +10,13 @@
 //! | `record` | records as they stand |
 //! | `audit` | every change, in a chain of hashes |
 //! | `backup` | everything at once |
+//! | `what_if` | what a change would come to |
 
 mod audit;
 mod backup;
 mod patch;
 mod record;
+mod what_if;
 
 pub use audit::{AUDIT_WAIT_SECONDS_MAX, Audit, AuditFault, AuditPage, AuditVerdict};
 pub use backup::{BackupPart, Export, ExportPage, ExportedRecord};
@@ -24,6 +26,7 @@ pub use patch::{
     Selector, SetText,
 };
 pub use record::{AgentRecord, CredentialRecord, EndpointRecord, LastUse, Record};
+pub use what_if::{Consequences, Effect, WhatIf};
 
 use crate::codec;
 use crate::frame::{self, Frame, FrameError};
@@ -59,6 +62,8 @@ pub const VERIFY_AUDIT: u16 = 0x0311;
 pub const BACKUP: u16 = 0x0312;
 /// Type number of [`AdminRequest::Export`].
 pub const EXPORT: u16 = 0x0313;
+/// Type number of [`AdminRequest::WhatIf`].
+pub const WHAT_IF: u16 = 0x030f;
 
 /// Type number of [`AdminReply::Done`].
 pub const DONE: u16 = 0x0401;
@@ -82,6 +87,8 @@ pub const AUDIT_VERDICT: u16 = 0x0411;
 pub const BACKUP_PART: u16 = 0x0412;
 /// Type number of [`AdminReply::ExportPage`].
 pub const EXPORT_PAGE: u16 = 0x0413;
+/// Type number of [`AdminReply::Consequences`].
+pub const CONSEQUENCES: u16 = 0x040f;
 /// Type number of [`AdminReply::Refused`].
 pub const REFUSED: u16 = 0x04fe;
 
@@ -193,6 +200,8 @@ pub enum AdminRequest {
     Backup,
     /// Type [`EXPORT`].
     Export(Export),
+    /// Type [`WHAT_IF`].
+    WhatIf(WhatIf),
 }
 
 impl AdminRequest {
@@ -219,6 +228,7 @@ impl AdminRequest {
             VERIFY_AUDIT => codec::decode(body).map(|()| Self::VerifyAudit),
             BACKUP => codec::decode(body).map(|()| Self::Backup),
             EXPORT => codec::decode(body).map(Self::Export),
+            WHAT_IF => codec::decode(body).map(Self::WhatIf),
             _ => Err(frame.unknown_type()),
         }
     }
@@ -241,6 +251,7 @@ impl AdminRequest {
             Self::VerifyAudit => frame::put(out, VERIFY_AUDIT, request_id, &()),
             Self::Backup => frame::put(out, BACKUP, request_id, &()),
             Self::Export(body) => frame::put(out, EXPORT, request_id, body),
+            Self::WhatIf(body) => frame::put(out, WHAT_IF, request_id, body),
         }
     }
 }
@@ -440,6 +451,8 @@ pub enum AdminReply {
     BackupPart(BackupPart),
     /// Type [`EXPORT_PAGE`], to export, one or more.
     ExportPage(ExportPage),
+    /// Type [`CONSEQUENCES`], to what-if.
+    Consequences(Consequences),
     /// Type [`REFUSED`], to any.
     Refused(Refused),
     /// Type [`frame::ADMIN_ERROR`], to any.
@@ -466,6 +479,7 @@ impl AdminReply {
             AUDIT_VERDICT => codec::decode(body).map(Self::AuditVerdict),
             BACKUP_PART => codec::decode(body).map(Self::BackupPart),
             EXPORT_PAGE => codec::decode(body).map(Self::ExportPage),
+            CONSEQUENCES => codec::decode(body).map(Self::Consequences),
             REFUSED => codec::decode(body).map(Self::Refused),
             frame::ADMIN_ERROR => frame::read_error(body).map(Self::Error),
             _ => Err(frame.unknown_type()),
@@ -486,6 +500,7 @@ impl AdminReply {
             Self::AuditVerdict(body) => frame::put(out, AUDIT_VERDICT, request_id, body),
             Self::BackupPart(body) => frame::put(out, BACKUP_PART, request_id, body),
             Self::ExportPage(body) => frame::put(out, EXPORT_PAGE, request_id, body),
+            Self::Consequences(body) => frame::put(out, CONSEQUENCES, request_id, body),
             Self::Refused(body) => frame::put(out, REFUSED, request_id, body),
             Self::Error(error) => frame::put_error(out, frame::ADMIN_ERROR, request_id, error),
         }

@@ -251,7 +251,8 @@ fn resend(request: &AdminRequest) -> Resend {
         | AdminRequest::Audit(_)
         | AdminRequest::VerifyAudit
         | AdminRequest::Backup
-        | AdminRequest::Export(_) => Resend::Once,
+        | AdminRequest::Export(_)
+        | AdminRequest::WhatIf(_) => Resend::Once,
         AdminRequest::Add(_)
         | AdminRequest::Set(_)
         | AdminRequest::Remove(_)
@@ -305,6 +306,7 @@ impl AdminReply {
             Self::AuditVerdict(_) => "what the audit is",
             Self::BackupPart(_) => "a part of a backup",
             Self::ExportPage(_) => "a part of an export",
+            Self::Consequences(_) => "consequences",
             Self::Refused(_) => "a refusal",
             Self::Error(_) => "an error frame",
         }

@@ -19,6 +19,7 @@ use rustc_hash::FxHashMap;
 use zeroize::Zeroizing;
 
 use super::audit::Action;
+use super::what_if::{Preview, WhatIf};
 use crate::directory::{Compiler, Lookup};
 use crate::model::secret::NEW_CODE_CHARS;
 use crate::model::{
@@ -41,6 +42,8 @@ pub enum Order {
     Apply(Apply),
     /// Makes the credentials be as given, each by itself.
     Import(Import),
+    /// Says what a change would come to, and makes none.
+    WhatIf(WhatIf),
 }
 
 /// A whole file.
@@ -60,7 +63,8 @@ impl Order {
     pub(super) const fn action(&self) -> Action {
         match self {
             Self::Add(_) => Action::Add,
-            Self::Set(_) => Action::Set,
+            // A dry run writes nothing, nor an audit.
+            Self::Set(_) | Self::WhatIf(_) => Action::Set,
             Self::Remove(_) => Action::Remove,
             Self::Apply(_) => Action::Apply,
             Self::Import(_) => Action::Import,
@@ -73,7 +77,7 @@ impl Order {
         match self {
             Self::Add(_) | Self::Set(_) => false,
             Self::Remove(name) => matches!(name, RecordName::Agent(_)),
-            Self::Apply(_) | Self::Import(_) => true,
+            Self::Apply(_) | Self::Import(_) | Self::WhatIf(_) => true,
         }
     }
 
@@ -83,6 +87,7 @@ impl Order {
             Self::Add(_) | Self::Set(_) | Self::Remove(_) => false,
             Self::Apply(apply) => apply.dry_run,
             Self::Import(import) => import.dry_run,
+            Self::WhatIf(_) => true,
         }
     }
 }
@@ -126,6 +131,8 @@ pub struct Outcome {
     pub removed: Vec<RecordName>,
     /// For an import, in place of these.
     pub imported: Imported,
+    /// For a what-if: what its consequences are worked out from.
+    pub preview: Option<Preview>,
 }
 
 /// A change that may be written, and what it comes to.
@@ -160,6 +167,7 @@ pub(super) fn plan(transaction: &Transaction<'_>, compiler: &Compiler, order: Or
         Order::Remove(name) => planner.remove(&name)?,
         Order::Apply(apply) => planner.apply(apply)?,
         Order::Import(import) => planner.import(import)?,
+        Order::WhatIf(what_if) => planner.what_if(what_if)?,
     }
     let (change, before) = planner.pending.finish();
     Ok(Plan { change, before, outcome: planner.outcome })
@@ -206,6 +214,15 @@ impl Planner<'_, '_> {
         let key = self.edit(edit, rule)?;
         self.check_references()?;
         self.outcome.record = self.read(&key)?.0;
+        Ok(())
+    }
+
+    fn what_if(&mut self, what_if: WhatIf) -> Result<(), Stop> {
+        match what_if {
+            WhatIf::Set(edit) => self.single(edit, Rule::Existing)?,
+            WhatIf::Remove(name) => self.remove(&name)?,
+        }
+        self.outcome.preview = Some(Preview::new(self.compiler, self.pending.records()));
         Ok(())
     }
 

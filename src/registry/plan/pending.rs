@@ -42,6 +42,10 @@ impl Pending {
         self.change.expected.iter().map(|(key, _)| key).zip(&self.change.records)
     }
 
+    pub(super) fn records(&self) -> &[Record] {
+        &self.change.records
+    }
+
     /// The change in the order of its keys, in which the database takes it fastest, and what each record was.
     pub(super) fn finish(self) -> (Change, Vec<Before>) {
         let Change { expected, records } = self.change;
