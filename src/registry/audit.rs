@@ -11,8 +11,9 @@ use crate::model::{Kind, Record, RecordName, Revision, UnixSeconds};
 use crate::store::{AuditCheck, AuditPage, Head, Retention, StoreFault, Transaction};
 
 /// A record of the audit ends behind the change that takes it to so many bytes; what is left goes into the next one. So
-/// none is over a few of redb's pages but for a single change that is, and an apply of a million needs no room at once.
-const TEXT_BYTES: usize = 32 * 1024;
+/// its row fits the 32 KiB page that redb keeps for it, but for a single change that is longer, and an apply of a million
+/// needs no room at once.
+const TEXT_BYTES: usize = 30 * 1024;
 /// What stands for a code.
 const HIDDEN: &str = "(hidden)";
 

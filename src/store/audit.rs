@@ -346,7 +346,7 @@ impl Transaction<'_> {
         Ok(())
     }
 
-    /// Drops the oldest records that are not to be kept, at most [`ROWS_DROPPED_TOGETHER`], and says how many those were.
+    /// Drops the oldest records that are not to be kept, at most some hundred, and says how many those were.
     /// A damaged one goes with those behind it.
     ///
     /// # Errors
