@@ -481,3 +481,6 @@ fn is_enabled(record: &Record) -> bool {
         Record::Endpoint(_) => true,
     }
 }
+
+#[cfg(test)]
+mod tests;
