@@ -211,13 +211,10 @@ fn a_dry_run_is_refused_as_the_change_itself_is() {
 fn a_change_of_an_endpoint_is_no_what_if() {
     with_world(&small_world(), |home| {
         let selector = Selector::Endpoint { method: "GET".to_owned(), path: "/people".to_owned() };
-        match home.admin().call(&AdminRequest::WhatIf(WhatIf::Remove(selector))).unwrap() {
-            AdminReply::Refused(refused) => {
-                assert_eq!(refused.kind, RefusalKind::Invalid);
-                assert!(refused.message.contains("endpoint"), "{}", refused.message);
-            }
-            _ => panic!("it was answered"),
-        }
+        let reply = home.admin().call(&AdminRequest::WhatIf(WhatIf::Remove(selector))).unwrap();
+        let AdminReply::Refused(refused) = reply else { panic!("it was answered") };
+        assert_eq!(refused.kind, RefusalKind::Invalid);
+        assert!(refused.message.contains("endpoint"), "{}", refused.message);
     });
 }
 
@@ -311,10 +308,9 @@ fn callable(admin: &mut AdminClient, (mode, id): (WireMode, u64), agent: Option<
     let allowed = |path: &&str| {
         let (agent, path) = (agent.map(<[u8]>::to_vec), path.as_bytes().to_vec());
         let explain = Explain { mode, id, agent, address: None, method: b"GET".to_vec(), path };
-        match admin.call(&AdminRequest::Explain(explain)).unwrap() {
-            AdminReply::Explanation(explanation) => explanation.verdict.is_allowed(),
-            _ => panic!("no explanation"),
-        }
+        let reply = admin.call(&AdminRequest::Explain(explain)).unwrap();
+        let AdminReply::Explanation(explanation) = reply else { panic!("no explanation") };
+        explanation.verdict.is_allowed()
     };
     ENDPOINTS.map(|(path, ..)| path).into_iter().filter(allowed).map(|path| format!("GET {path}")).collect()
 }
@@ -344,11 +340,9 @@ fn without_agent(home: &Home) -> BTreeSet<u64> {
     keys.as_array().unwrap().iter().filter(free).map(|key| key["id"].as_u64().unwrap()).collect()
 }
 
-fn status(admin: &mut AdminClient) -> u64 {
-    match admin.call(&AdminRequest::Status).unwrap() {
-        AdminReply::Status(status) => status.revision,
-        _ => panic!("no status"),
-    }
+fn revision_now(admin: &mut AdminClient) -> u64 {
+    let AdminReply::Status(status) = admin.call(&AdminRequest::Status).unwrap() else { panic!("no status") };
+    status.revision
 }
 
 /// Asks what the change would come to, makes it, and compares; `None` when it was refused both times.
@@ -357,19 +351,16 @@ fn foretell_and_make(home: &Home, admin: &mut AdminClient, change: WhatIf) -> Op
         WhatIf::Set(patch) => AdminRequest::Set(patch),
         WhatIf::Remove(selector) => AdminRequest::Remove(selector),
     };
-    let (before, free_before, revision) = (all_callable(admin), without_agent(home), status(admin));
-    let told = match admin.call(&AdminRequest::WhatIf(change)).unwrap() {
-        AdminReply::Consequences(told) => told,
-        AdminReply::Refused(refused) => {
-            match admin.call(&real).unwrap() {
-                AdminReply::Refused(again) => assert_eq!(refused, again),
-                _ => panic!("refused on trial only: {}", refused.message),
-            }
-            return None;
-        }
-        _ => panic!("no consequences"),
-    };
-    assert!(status(admin) == revision, "to ask changes nothing");
+    let (before, free_before, revision) = (all_callable(admin), without_agent(home), revision_now(admin));
+    let reply = admin.call(&AdminRequest::WhatIf(change)).unwrap();
+    if let AdminReply::Refused(refused) = &reply {
+        let again = admin.call(&real).unwrap();
+        let same = matches!(&again, AdminReply::Refused(again) if again == refused);
+        assert!(same, "refused on trial only: {}", refused.message);
+        return None;
+    }
+    let AdminReply::Consequences(told) = reply else { panic!("no consequences") };
+    assert!(revision_now(admin) == revision, "to ask changes nothing");
     assert!(matches!(admin.call(&real).unwrap(), AdminReply::Done(_)), "told and then refused");
     let free_after = without_agent(home);
     for ((name, old, old_as), (_, new, new_as)) in before.iter().zip(all_callable(admin)) {

@@ -28,10 +28,10 @@ pub(super) fn tell(context: &Context, what_if: WhatIf) -> Result<Exit, CliError>
 }
 
 fn ask(context: &Context, what_if: WhatIf) -> Result<Consequences, CliError> {
-    match context.call(&AdminRequest::WhatIf(what_if))? {
-        AdminReply::Consequences(told) => Ok(told),
-        _ => Err(CliError::OtherReply),
-    }
+    let AdminReply::Consequences(told) = context.call(&AdminRequest::WhatIf(what_if))? else {
+        return Err(CliError::OtherReply);
+    };
+    Ok(told)
 }
 
 /// Disables the agent, at once, and prints what no longer works: what enabling it again would give back.
