@@ -5,15 +5,25 @@ mod support;
 
 use std::collections::BTreeSet;
 use std::process::Output;
+use std::sync::Mutex;
+use std::sync::mpsc::channel;
+
+use keyward::model::record::AgentName;
+use keyward::model::{
+    AgentEdit, Code, CredentialEdit, Edit, EndpointEdit, Id, Method, Mode, Pepper, RecordName, Template, UnixSeconds,
+};
+use keyward::registry::{Apply, Observer, Order, Outcome, Registry, Sent, Stage, WhatIf as RegistryWhatIf};
+use keyward::tags::{Tag, TagSet};
 
 use keyward_proto::admin::{
     AdminReply, AdminRequest, AgentPatch, Consequences, CredentialPatch, Explain, Patch, RefusalKind, Selector,
     SetText, WhatIf,
 };
 use keyward_proto::client::AdminClient;
-use keyward_proto::query::Mode;
+use keyward_proto::query::Mode as WireMode;
 use serde_json::{Value, json};
 use support::Home;
+use tempfile::TempDir;
 
 /// Codes of 25 characters, one a number.
 fn code(number: u64) -> String {
@@ -104,7 +114,7 @@ fn a_change_of_an_agent_is_told_for_all_who_act_as_it_together() {
 }
 
 #[test]
-fn disabling_an_agent_prints_what_stops_working_and_so_does_its_dry_run() {
+fn disabling_an_agent_prints_what_no_longer_works_and_its_dry_run_foretells_it() {
     with_world(&small_world(), |home| {
         let told = dry_run(home, &["agent", "disable", "1"]);
         assert_eq!(told["effects"][0]["credentials"], json!(["key 2"]), "a superuser key whose default it is");
@@ -116,11 +126,11 @@ fn disabling_an_agent_prints_what_stops_working_and_so_does_its_dry_run() {
         assert!(record.contains("state        disabled"), "{printed}");
         assert!(
             stopped.starts_with(
-                "what stops working:\nkey 3, session 7: 0 gained, 2 lost\n  - GET /tickets\n  - GET /tickets/{id}\nnote: "
+                "what no longer works:\nkey 3, session 7: 0 gained, 2 lost\n  - GET /tickets\n  - GET /tickets/{id}\nnote: "
             ),
             "{printed}"
         );
-        assert!(stdout(&home.run(&["agent", "disable", "4"])).contains("no credential loses an endpoint"));
+        assert_eq!(stdout(&home.run(&["agent", "disable", "4"])), printed, "it is said again when it was so already");
 
         let back = dry_run(home, &["agent", "enable", "4"]);
         assert_eq!(back["effects"][0]["gained"], told["effects"][0]["lost"]);
@@ -201,13 +211,10 @@ fn a_dry_run_is_refused_as_the_change_itself_is() {
 fn a_change_of_an_endpoint_is_no_what_if() {
     with_world(&small_world(), |home| {
         let selector = Selector::Endpoint { method: "GET".to_owned(), path: "/people".to_owned() };
-        match home.admin().call(&AdminRequest::WhatIf(WhatIf::Remove(selector))).unwrap() {
-            AdminReply::Refused(refused) => {
-                assert_eq!(refused.kind, RefusalKind::Invalid);
-                assert!(refused.message.contains("endpoint"), "{}", refused.message);
-            }
-            _ => panic!("it was answered"),
-        }
+        let reply = home.admin().call(&AdminRequest::WhatIf(WhatIf::Remove(selector))).unwrap();
+        let AdminReply::Refused(refused) = reply else { panic!("it was answered") };
+        assert_eq!(refused.kind, RefusalKind::Invalid);
+        assert!(refused.message.contains("endpoint"), "{}", refused.message);
     });
 }
 
@@ -241,11 +248,11 @@ const ENDPOINTS: [(&str, &[&str], &[&str]); 7] = [
     ("/a-or-c", &["a.x", "c.x"], &["key", "session"]),
     ("/public", &["a"], &["public"]),
 ];
-const MODES: [Mode; 3] = [Mode::Key, Mode::Token, Mode::Session];
+const MODES: [WireMode; 3] = [WireMode::Key, WireMode::Token, WireMode::Session];
 /// Of each mode.
-const CREDENTIALS: u64 = 4;
+const CREDENTIALS: u64 = 3;
 
-/// Agents 1 to 3, four credentials of each mode; keys 1 and 2 may be superusers. Agent 9 may everything and stays so.
+/// Agents 1 to 3, three credentials of each mode; keys 1 and 2 may be superusers. Agent 9 may everything and stays so.
 fn any_world(draw: &mut Draw) -> Value {
     let agents =
         (1..=3).map(|id| json!({"id": id, "name": "x", "permissions": draw.one_of(&SETS), "enabled": draw.often()}));
@@ -275,10 +282,10 @@ fn set_text(draw: &mut Draw) -> Option<SetText> {
 }
 
 fn any_change(draw: &mut Draw) -> WhatIf {
-    let (id, mode) = (1 + draw.below(4) as u64, draw.one_of(&MODES));
+    let (id, mode) = (1 + draw.below(3) as u64, draw.one_of(&MODES));
     let agent = AgentPatch { id: Some(1 + draw.below(3) as u64), ..AgentPatch::default() };
     let credential = CredentialPatch::new(mode, Some(id));
-    let key = CredentialPatch::new(Mode::Key, Some(id));
+    let key = CredentialPatch::new(WireMode::Key, Some(id));
     let superuser = CredentialPatch { superuser: Some(true), default_agent: Some(None), ..key.clone() };
     let named = Some(1 + draw.below(3) as u64);
     let of_credential = |patch| WhatIf::Set(Patch::Credential(patch));
@@ -297,25 +304,24 @@ fn any_change(draw: &mut Draw) -> WhatIf {
 type Names = BTreeSet<String>;
 
 /// What one may call, by asking for every endpoint.
-fn callable(admin: &mut AdminClient, (mode, id): (Mode, u64), agent: Option<&[u8]>) -> Names {
+fn callable(admin: &mut AdminClient, (mode, id): (WireMode, u64), agent: Option<&[u8]>) -> Names {
     let allowed = |path: &&str| {
         let (agent, path) = (agent.map(<[u8]>::to_vec), path.as_bytes().to_vec());
         let explain = Explain { mode, id, agent, address: None, method: b"GET".to_vec(), path };
-        match admin.call(&AdminRequest::Explain(explain)).unwrap() {
-            AdminReply::Explanation(explanation) => explanation.verdict.is_allowed(),
-            _ => panic!("no explanation"),
-        }
+        let reply = admin.call(&AdminRequest::Explain(explain)).unwrap();
+        let AdminReply::Explanation(explanation) = reply else { panic!("no explanation") };
+        explanation.verdict.is_allowed()
     };
     ENDPOINTS.map(|(path, ..)| path).into_iter().filter(allowed).map(|path| format!("GET {path}")).collect()
 }
 
 /// Of every credential: what it may call by itself, and what as an agent that may everything.
-fn all_callable(admin: &mut AdminClient) -> Vec<((Mode, u64), Names, Names)> {
+fn all_callable(admin: &mut AdminClient) -> Vec<((WireMode, u64), Names, Names)> {
     let names = MODES.into_iter().flat_map(|mode| (1..=CREDENTIALS).map(move |id| (mode, id)));
     names.map(|name| (name, callable(admin, name, None), callable(admin, name, Some(b"9")))).collect()
 }
 
-fn told_of(told: &Consequences, (mode, id): (Mode, u64)) -> (Names, Names) {
+fn told_of(told: &Consequences, (mode, id): (WireMode, u64)) -> (Names, Names) {
     let effect = told.effects.iter().find(|effect| effect.credentials.contains(&Selector::Credential(mode, id)));
     let names = |selectors: &[Selector]| -> Names {
         let name = |selector: &Selector| match selector {
@@ -334,29 +340,31 @@ fn without_agent(home: &Home) -> BTreeSet<u64> {
     keys.as_array().unwrap().iter().filter(free).map(|key| key["id"].as_u64().unwrap()).collect()
 }
 
+fn revision_now(admin: &mut AdminClient) -> u64 {
+    let AdminReply::Status(status) = admin.call(&AdminRequest::Status).unwrap() else { panic!("no status") };
+    status.revision
+}
+
 /// Asks what the change would come to, makes it, and compares; `None` when it was refused both times.
 fn foretell_and_make(home: &Home, admin: &mut AdminClient, change: WhatIf) -> Option<Consequences> {
     let real = match change.clone() {
         WhatIf::Set(patch) => AdminRequest::Set(patch),
         WhatIf::Remove(selector) => AdminRequest::Remove(selector),
     };
-    let (before, free_before) = (all_callable(admin), without_agent(home));
-    let told = match admin.call(&AdminRequest::WhatIf(change)).unwrap() {
-        AdminReply::Consequences(told) => told,
-        AdminReply::Refused(refused) => {
-            match admin.call(&real).unwrap() {
-                AdminReply::Refused(again) => assert_eq!(refused, again),
-                _ => panic!("refused on trial only: {}", refused.message),
-            }
-            return None;
-        }
-        _ => panic!("no consequences"),
-    };
-    assert!(all_callable(admin) == before, "to ask changes nothing");
+    let (before, free_before, revision) = (all_callable(admin), without_agent(home), revision_now(admin));
+    let reply = admin.call(&AdminRequest::WhatIf(change)).unwrap();
+    if let AdminReply::Refused(refused) = &reply {
+        let again = admin.call(&real).unwrap();
+        let same = matches!(&again, AdminReply::Refused(again) if again == refused);
+        assert!(same, "refused on trial only: {}", refused.message);
+        return None;
+    }
+    let AdminReply::Consequences(told) = reply else { panic!("no consequences") };
+    assert!(revision_now(admin) == revision, "to ask changes nothing");
     assert!(matches!(admin.call(&real).unwrap(), AdminReply::Done(_)), "told and then refused");
     let free_after = without_agent(home);
     for ((name, old, old_as), (_, new, new_as)) in before.iter().zip(all_callable(admin)) {
-        let is_free = |free: &BTreeSet<u64>| name.0 == Mode::Key && free.contains(&name.1);
+        let is_free = |free: &BTreeSet<u64>| name.0 == WireMode::Key && free.contains(&name.1);
         let by_tags_alone = is_free(&free_before) && is_free(&free_after);
         let (old, new) = if by_tags_alone { (old_as, new_as) } else { (old, new) };
         let expected: (Names, Names) =
@@ -369,11 +377,11 @@ fn foretell_and_make(home: &Home, admin: &mut AdminClient, change: WhatIf) -> Op
 #[test]
 fn what_is_foretold_is_what_comes_in_any_world() {
     let (mut affected, mut carried_out) = (0, 0);
-    for seed in 1..=4 {
+    for seed in 1..=3 {
         let mut draw = Draw(0x9e37_79b9_7f4a_7c15 ^ seed);
         with_world(&any_world(&mut draw), |home| {
             let mut admin = home.admin();
-            for _ in 0..25 {
+            for _ in 0..20 {
                 if let Some(told) = foretell_and_make(home, &mut admin, any_change(&mut draw)) {
                     carried_out += 1;
                     affected += told.affected;
@@ -381,7 +389,58 @@ fn what_is_foretold_is_what_comes_in_any_world() {
             }
         });
     }
-    assert!(carried_out > 40 && affected > 40, "{carried_out} changes, {affected} credentials affected: too tame");
+    assert!(carried_out > 30 && affected > 20, "{carried_out} changes, {affected} credentials affected: too tame");
+}
+
+fn run(order: &mut Sent) -> Outcome {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    runtime.block_on(order.outcome()).unwrap_or_else(|refusal| panic!("{refusal:?}"))
+}
+
+/// Orders that wait share a transaction, and the state in memory has none of it before it is committed.
+#[test]
+fn a_what_if_that_waits_behind_a_change_is_judged_after_it() {
+    let directory = TempDir::with_prefix("kw").unwrap();
+    let (committed, commits) = channel();
+    let (go, may_go) = channel::<()>();
+    let may_go = Mutex::new(may_go);
+    let observer: Observer = Box::new(move |stage| {
+        if stage == Stage::Committed {
+            let _ = committed.send(());
+            let _ = may_go.lock().unwrap().recv();
+        }
+    });
+    let registry = Registry::open(directory.path(), Pepper::new([7; 32].into()), observer).unwrap();
+    let id = |id| Id::new(id).unwrap();
+    let agent = |name| {
+        let (name, permissions) = (AgentName::parse(name).ok(), Some(TagSet::everything().into()));
+        Edit::Agent(AgentEdit { id: Some(id(1)), name, permissions, ..AgentEdit::default() })
+    };
+    let endpoint = EndpointEdit {
+        method: Method::parse("GET").unwrap(),
+        template: Template::parse("/a").unwrap(),
+        tags: Some(vec![Tag::parse("a").unwrap()]),
+        modes: None,
+    };
+    let key = CredentialEdit::new(Mode::Key, Some(id(1)));
+    let new_code = Code::parse(Mode::Key, code(1).as_bytes()).ok();
+    let new_key = CredentialEdit { agent: Some(id(1)), code: new_code, ..key.clone() };
+    let edits = vec![agent("Ada"), Edit::Endpoint(endpoint), Edit::Credential(new_key)];
+    let mut world =
+        registry.send(Order::Apply(Apply { edits, sections: Vec::new(), prune: false, dry_run: false })).unwrap();
+    commits.recv().unwrap();
+    go.send(()).unwrap();
+    run(&mut world);
+
+    registry.send(Order::Set(agent("Eva"))).unwrap();
+    commits.recv().unwrap();
+    let disabled = Order::Set(Edit::Credential(CredentialEdit { enabled: Some(false), ..key }));
+    registry.send(disabled).unwrap();
+    let mut asked =
+        registry.send(Order::WhatIf(RegistryWhatIf::Remove(RecordName::Credential(Mode::Key, id(1))))).unwrap();
+    drop(go);
+    let compared = run(&mut asked).preview.unwrap().compare(UnixSeconds(1000)).unwrap();
+    assert_eq!((compared.compared, compared.affected), (1, 0), "the key was disabled before: {compared:?}");
 }
 
 #[test]

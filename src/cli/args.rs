@@ -156,7 +156,7 @@ pub enum AgentCommand {
     Set(AgentSet),
     /// Let requests run as it again
     Enable(ChangedId),
-    /// Let no request run as it until it is enabled; prints what stops working
+    /// Let no request run as it until it is enabled; prints what no longer works
     Disable(ChangedId),
     /// Remove an agent for good; refused while a credential names it
     Remove(ChangedId),

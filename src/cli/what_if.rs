@@ -1,8 +1,9 @@
 //! What a change would come to: `--dry-run` of changes of agents and keys, and what `agent disable` says.
 
 use std::fmt::Write as _;
+use std::mem::swap;
 
-use keyward_proto::admin::{AdminReply, AdminRequest, Consequences, Effect, RefusalKind, Selector, WhatIf};
+use keyward_proto::admin::{AdminReply, AdminRequest, Consequences, Effect, Selector, WhatIf};
 use serde::Serialize;
 
 use super::change::switched_agent;
@@ -27,40 +28,39 @@ pub(super) fn tell(context: &Context, what_if: WhatIf) -> Result<Exit, CliError>
 }
 
 fn ask(context: &Context, what_if: WhatIf) -> Result<Consequences, CliError> {
-    match context.call(&AdminRequest::WhatIf(what_if))? {
-        AdminReply::Consequences(told) => Ok(told),
-        _ => Err(CliError::OtherReply),
-    }
+    let AdminReply::Consequences(told) = context.call(&AdminRequest::WhatIf(what_if))? else {
+        return Err(CliError::OtherReply);
+    };
+    Ok(told)
 }
 
-/// Disables the agent and prints what stops working. That this can't be told does not keep the agent enabled.
+/// Disables the agent, at once, and prints what no longer works: what enabling it again would give back.
 pub(super) fn disable_agent(context: &Context, id: u64) -> Result<Exit, CliError> {
-    let patch = switched_agent(id, false);
-    let told = ask(context, WhatIf::Set(patch.clone())).or_else(untold)?;
-    let done = context.done(&AdminRequest::Set(patch))?;
+    let done = context.done(&AdminRequest::Set(switched_agent(id, false)))?;
     let record = done.record.as_ref().ok_or(CliError::OtherReply)?;
+    let told = ask(context, WhatIf::Set(switched_agent(id, true))).map(backwards);
     if context.json {
-        let form = DisabledForm { record: RecordForm::new(record, None), effects: EffectsForm::new(&told) };
-        print_json(&form)?;
+        let effects = told.as_ref().ok().map(EffectsForm::new);
+        print_json(&DisabledForm { record: RecordForm::new(record, None), effects })?;
     } else {
-        let effects = match told.affected {
-            0 => "no credential loses an endpoint\n".to_owned(),
-            _ => format!("what stops working:\n{}", effects_text(&told)),
+        let effects = match &told {
+            Ok(told) if told.affected == 0 => format!("no credential loses an endpoint\n{}", notes_text(told)),
+            Ok(told) => format!("what no longer works:\n{}{}", effects_text(told), notes_text(told)),
+            // The change itself was made.
+            Err(error) => format!("what no longer works can't be told: {error}\n"),
         };
-        print(&format!("{}\n{effects}{}", records::show(record), notes_text(&told)))?;
+        print(&format!("{}\n{effects}", records::show(record)))?;
     }
     Ok(Exit::Done)
 }
 
-/// What is said in place of consequences that the daemon can't tell.
-fn untold(error: CliError) -> Result<Consequences, CliError> {
-    match error {
-        CliError::Refused(refused) if refused.kind == RefusalKind::Unavailable => {
-            let note = format!("what stops working can't be told: {}", refused.message);
-            Ok(Consequences { notes: vec![note], ..Consequences::default() })
-        }
-        other => Err(other),
+/// The consequences of undoing a change, as those of the change.
+fn backwards(mut told: Consequences) -> Consequences {
+    for effect in &mut told.effects {
+        swap(&mut effect.gained, &mut effect.lost);
+        swap(&mut effect.gained_total, &mut effect.lost_total);
     }
+    told
 }
 
 fn dry_run_text(told: &Consequences) -> String {
@@ -164,13 +164,13 @@ impl<'a> DryRunForm<'a> {
     }
 }
 
-/// The record as `show` prints it, and what stops working.
+/// The record as `show` prints it, and what no longer works, unless that can't be told.
 #[derive(Serialize)]
 struct DisabledForm<'a> {
     #[serde(flatten)]
     record: RecordForm<'a>,
     #[serde(flatten)]
-    effects: EffectsForm<'a>,
+    effects: Option<EffectsForm<'a>>,
 }
 
 #[derive(Serialize)]

@@ -19,8 +19,8 @@ pub const EFFECTS_LISTED_MAX: usize = 20;
 pub const CREDENTIALS_LISTED_MAX: usize = 100;
 /// Endpoints that all of them list together, evenly shared: with paths of 8 KiB they still fit a frame.
 pub const ENDPOINTS_LISTED_MAX: usize = 1_000;
-/// Different pairs of sets before and after that are judged: with ten thousand endpoints a second or two of work, and two
-/// and a half kilobytes each at most.
+/// Different pairs of sets before and after that are judged: with ten thousand endpoints that is some seconds of one core,
+/// and two and a half kilobytes each.
 const STANDINGS_MAX: usize = 10_000;
 
 /// What a change would come to.

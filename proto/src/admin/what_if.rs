@@ -6,6 +6,7 @@ use super::{FieldChange, Patch, Selector};
 
 /// The change that is asked about; it is not made.
 #[derive(Clone, PartialEq, Eq, Encode, Decode)]
+#[expect(clippy::large_enum_variant, reason = "there is one at a time, and the larger one is the ordinary one")]
 pub enum WhatIf {
     /// As [`super::AdminRequest::Set`], of an agent or a credential.
     Set(Patch),

@@ -236,7 +236,7 @@ fn bound_keys(sets: impl IntoIterator<Item = (u64, String)>) -> Vec<Record> {
 #[test]
 fn credentials_that_lose_the_same_are_one_effect_that_lists_the_first_and_counts_all() {
     let mut records = endpoints();
-    let set = |number: u64| if number % 2 == 0 { "a" } else { "a, x" }.to_string();
+    let set = |number: u64| if number.is_multiple_of(2) { "a" } else { "a, x" }.to_string();
     records.extend(bound_keys((1..=300).rev().map(|number| (number, set(number)))));
     let comparison = compared(&compiler(&records), &Record::Agent(agent(1, "b", true)));
     assert_eq!((comparison.compared, comparison.affected, comparison.effects_total), (300, 300, 1));
