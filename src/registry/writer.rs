@@ -211,7 +211,7 @@ impl Writer {
         }
         let shared = Arc::clone(&self.shared);
         let directory = self.compiler.directory();
-        let mut compiler = Compiler::new(directory.shared_pepper());
+        let mut compiler = Compiler::in_place_of(directory);
         let loaded = shared
             .store
             .reopen(directory.pepper(), &mut |records| compiler.load(records))

@@ -45,6 +45,14 @@ pub(super) const fn reason(reason: Reason) -> WireReason {
         Reason::TagDenied => WireReason::TagDenied,
         Reason::TagNotGranted => WireReason::TagNotGranted,
         Reason::AgentNotPermitted => WireReason::AgentNotPermitted,
+        Reason::RateLimited(_) => WireReason::RateLimited,
+    }
+}
+
+const fn retry_after(verdict: &Verdict<'_>) -> u32 {
+    match verdict {
+        Verdict::Deny(Reason::RateLimited(wait)) => wait.seconds(),
+        Verdict::Allow(_) | Verdict::Deny(_) | Verdict::Unavailable => 0,
     }
 }
 
@@ -62,12 +70,12 @@ pub(super) fn verdict<'d>(verdict: &Verdict<'d>) -> VerdictRef<'d> {
         Verdict::Allow(terms) => (terms.identity.as_ref().map(identity), terms.route.as_ref().map(route)),
         Verdict::Deny(_) | Verdict::Unavailable => (None, None),
     };
-    VerdictRef { reason, status, retry_after: 0, identity: who, route }
+    VerdictRef { reason, status, retry_after: retry_after(verdict), identity: who, route }
 }
 
 pub(super) const fn target_verdict(verdict: &Verdict<'_>) -> TargetVerdict {
     let (reason, status) = reason_and_status(verdict);
-    TargetVerdict { reason, status, retry_after: 0 }
+    TargetVerdict { reason, status, retry_after: retry_after(verdict) }
 }
 
 pub(super) fn identity<'d>(identity: &Identity<'d>) -> IdentityRef<'d> {
