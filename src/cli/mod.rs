@@ -28,6 +28,7 @@ mod openapi;
 mod output;
 mod pages;
 mod records;
+mod rotate;
 mod tables;
 mod times;
 

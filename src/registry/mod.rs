@@ -8,6 +8,7 @@ mod clock;
 mod plan;
 mod reading;
 mod uses;
+mod wanted;
 mod writer;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -19,8 +20,9 @@ use std::thread::JoinHandle;
 
 use tokio::sync::oneshot;
 
-pub use plan::{Apply, FieldChange, FieldValue, Import, Imported, Order, Outcome, Refusal};
+pub use plan::{Apply, FieldChange, FieldValue, Import, Imported, Order, Outcome, Refusal, Rotate, Rotation};
 pub use reading::{Counts, Reading, View};
+pub use wanted::Wanted;
 
 pub use crate::decide::{
     Asker, BATCH_TARGETS_MAX, Explanation, Inquiry, ReachPage, Reachable, Step, StepResult, Target, Unreached,

@@ -15,7 +15,9 @@ use crate::model::{
     EndpointEdit, Id, Identity, Kind, LastUse, LastUses, Method, Mode, Modes, Rate, Reason, Record, RecordName,
     RetiringCode, Route, Template, TextList, UnixSeconds, Verdict,
 };
-use crate::registry::{Asker, FieldChange, FieldValue, Import, Imported, Listed, Reachable, Step, StepResult};
+use crate::registry::{
+    Asker, FieldChange, FieldValue, Import, Imported, Listed, Reachable, Rotate, Rotation, Step, StepResult,
+};
 use crate::tags::{TAGS_MAX, Tag, TagSet};
 
 // ---- questions and verdicts ----
@@ -294,6 +296,22 @@ fn credential_edit(patch: wire::CredentialPatch, sets: &mut Sets) -> Result<Cred
         hash: patch.hash.as_ref().map(|hash| parse_hash("hash", hash)).transpose()?,
         retiring: patch.retiring.map(|retiring| parse_retiring(&retiring)).transpose()?,
     })
+}
+
+/// # Errors
+/// A sentence that says what is wrong with the id or the code.
+pub(super) fn rotate(rotate: &wire::Rotate) -> Result<Rotate, String> {
+    let mode = mode(rotate.mode);
+    let parse = |code: &Option<wire::Secret>| {
+        let code = code.as_ref().map(|code| Code::parse(mode, code.expose()));
+        code.transpose().map_err(|e| format!("code: {e}"))
+    };
+    let rotation = match &rotate.rotation {
+        wire::Rotation::Grace { seconds, code } => Rotation::Replace { code: parse(code)?, grace: *seconds },
+        wire::Rotation::Now { code } => Rotation::Replace { code: parse(code)?, grace: 0 },
+        wire::Rotation::DropOld => Rotation::DropOld,
+    };
+    Ok(Rotate { mode, id: parse_id(rotate.id)?, rotation })
 }
 
 fn parse_parent(name: wire::CredentialName) -> Result<(Mode, Id), String> {

@@ -8,9 +8,11 @@
 //! | here | requests and replies |
 //! | `patch` | what an operator gives |
 //! | `record` | records as they stand |
+//! | `rotate` | new codes for old |
 
 mod patch;
 mod record;
+mod rotate;
 
 use bincode::{Decode, Encode};
 pub use patch::{
@@ -18,6 +20,7 @@ pub use patch::{
     Selector, SetText,
 };
 pub use record::{AgentRecord, CredentialRecord, EndpointRecord, LastUse, Record};
+pub use rotate::{Rotate, Rotation};
 
 use crate::codec;
 use crate::frame::{self, Frame, FrameError};
@@ -45,6 +48,8 @@ pub const APPLY: u16 = 0x0309;
 pub const REACH: u16 = 0x030a;
 /// Type number of [`AdminRequest::Import`].
 pub const IMPORT: u16 = 0x030b;
+/// Type number of [`AdminRequest::Rotate`].
+pub const ROTATE: u16 = 0x030c;
 
 /// Type number of [`AdminReply::Done`].
 pub const DONE: u16 = 0x0401;
@@ -136,6 +141,18 @@ pub struct List {
     pub kind: Kind,
     /// The `next` of the page before; empty for the first.
     pub after: Vec<u8>,
+    /// Credentials only: those of which no code was used for so many seconds, or ever.
+    pub unused_for: Option<u64>,
+    /// Credentials only: those that expire within so many seconds.
+    pub expiring_in: Option<u64>,
+}
+
+impl List {
+    /// All records of a kind.
+    #[must_use]
+    pub const fn all(kind: Kind, after: Vec<u8>) -> Self {
+        Self { kind, after, unused_for: None, expiring_in: None }
+    }
 }
 
 /// A request on the admin socket.
@@ -163,6 +180,8 @@ pub enum AdminRequest {
     Reach(Reach),
     /// Type [`IMPORT`].
     Import(Import),
+    /// Type [`ROTATE`].
+    Rotate(Rotate),
 }
 
 impl AdminRequest {
@@ -185,6 +204,7 @@ impl AdminRequest {
             APPLY => codec::decode(body).map(Self::Apply),
             REACH => codec::decode(body).map(Self::Reach),
             IMPORT => codec::decode(body).map(Self::Import),
+            ROTATE => codec::decode(body).map(Self::Rotate),
             _ => Err(frame.unknown_type()),
         }
     }
@@ -203,6 +223,7 @@ impl AdminRequest {
             Self::Apply(body) => frame::put(out, APPLY, request_id, body),
             Self::Reach(body) => frame::put(out, REACH, request_id, body),
             Self::Import(body) => frame::put(out, IMPORT, request_id, body),
+            Self::Rotate(body) => frame::put(out, ROTATE, request_id, body),
         }
     }
 }
@@ -380,7 +401,7 @@ pub struct Refused {
 /// A reply on the admin socket.
 #[derive(Clone, PartialEq, Eq)]
 pub enum AdminReply {
-    /// Type [`DONE`], to add, set, remove and show.
+    /// Type [`DONE`], to add, set, remove, show and rotate.
     Done(Done),
     /// Type [`PAGE`], to list and reach.
     Page(Page),

@@ -7,19 +7,21 @@ mod difference;
 mod import;
 mod merge;
 mod pending;
+mod rotate;
 
 use std::collections::BTreeSet;
 
 pub use difference::{FieldChange, FieldValue};
 pub use import::{Import, Imported};
 use pending::Pending;
+pub use rotate::{Rotate, Rotation};
 use rustc_hash::FxHashMap;
 use zeroize::Zeroizing;
 
 use crate::directory::{Compiler, Lookup};
 use crate::model::secret::NEW_CODE_CHARS;
 use crate::model::{
-    Change, Code, CodeHash, CredentialEdit, Edit, Id, Kind, Mode, Record, RecordKey, RecordName, Revision,
+    Change, Code, CodeHash, CredentialEdit, Edit, Id, Kind, Mode, Record, RecordKey, RecordName, Revision, UnixSeconds,
 };
 use crate::store::{Reader, StoreFault, Transaction};
 
@@ -38,6 +40,8 @@ pub enum Order {
     Apply(Apply),
     /// Makes the credentials be as given, each by itself.
     Import(Import),
+    /// Changes a credential's codes.
+    Rotate(Rotate),
 }
 
 /// A whole file.
@@ -57,7 +61,7 @@ impl Order {
     /// reads would lack what went before.
     pub(super) const fn stands_alone(&self) -> bool {
         match self {
-            Self::Add(_) | Self::Set(_) => false,
+            Self::Add(_) | Self::Set(_) | Self::Rotate(_) => false,
             Self::Remove(name) => matches!(name, RecordName::Agent(_)),
             Self::Apply(_) | Self::Import(_) => true,
         }
@@ -66,7 +70,7 @@ impl Order {
     /// Whether it is planned only.
     pub(super) const fn is_dry_run(&self) -> bool {
         match self {
-            Self::Add(_) | Self::Set(_) | Self::Remove(_) => false,
+            Self::Add(_) | Self::Set(_) | Self::Remove(_) | Self::Rotate(_) => false,
             Self::Apply(apply) => apply.dry_run,
             Self::Import(import) => import.dry_run,
         }
@@ -128,12 +132,18 @@ enum Rule {
     Either,
 }
 
-/// Plans one order.
-pub(super) fn plan(transaction: &Transaction<'_>, compiler: &Compiler, order: Order) -> Result<Plan, Stop> {
+/// Plans one order, given at `now`.
+pub(super) fn plan(
+    transaction: &Transaction<'_>,
+    compiler: &Compiler,
+    order: Order,
+    now: UnixSeconds,
+) -> Result<Plan, Stop> {
     let mut planner = Planner {
         transaction,
         reader: transaction.reader(),
         compiler,
+        now,
         pending: Pending::default(),
         places: FxHashMap::default(),
         outcome: Outcome::default(),
@@ -144,6 +154,7 @@ pub(super) fn plan(transaction: &Transaction<'_>, compiler: &Compiler, order: Or
         Order::Remove(name) => planner.remove(&name)?,
         Order::Apply(apply) => planner.apply(apply)?,
         Order::Import(import) => planner.import(import)?,
+        Order::Rotate(rotate) => planner.rotate(rotate)?,
     }
     Ok(Plan { change: planner.pending.finish(), outcome: planner.outcome })
 }
@@ -178,6 +189,7 @@ struct Planner<'p, 's> {
     transaction: &'p Transaction<'s>,
     reader: Reader<'p>,
     compiler: &'p Compiler,
+    now: UnixSeconds,
     pending: Pending,
     /// Index of the edit that each record of an apply was given by.
     places: FxHashMap<RecordKey, usize>,
@@ -270,13 +282,18 @@ impl Planner<'_, '_> {
         if edit.code.is_some() || !may_make {
             return Ok(None);
         }
+        self.new_code(edit.mode, id).map(Some)
+    }
+
+    /// Makes a code, to be shown once, and its hash.
+    fn new_code(&mut self, mode: Mode, id: Id) -> Result<CodeHash, Stop> {
         let mut random = Zeroizing::new([0; NEW_CODE_CHARS]);
         getrandom::fill(random.as_mut_slice())
             .map_err(|error| unavailable(format!("the system gave no random bytes: {error}")))?;
         let code = Code::from_random(&random);
-        let hash = self.compiler.directory().pepper().hash(edit.mode, id.get(), code.presented());
+        let hash = self.compiler.directory().pepper().hash(mode, id.get(), code.presented());
         self.outcome.new_code = Some(code);
-        Ok(Some(hash))
+        Ok(hash)
     }
 
     fn remove(&mut self, name: &RecordName) -> Result<(), Stop> {
