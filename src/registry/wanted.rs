@@ -31,3 +31,67 @@ impl Wanted {
         !credential.revoked && self.unused_for.is_none_or(is_unused) && self.expiring_in.is_none_or(ends_in)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::model::record::Label;
+    use crate::model::{Binding, CodeHash, CodeMark, Codes, Credential, Id, LastUse, LastUses, Mode};
+    use crate::tags::TagSet;
+
+    const NOW: u64 = 1000;
+    const NEVER: Option<u64> = None;
+
+    fn listed(used: Option<u64>, expires_at: Option<u64>, revoked: bool) -> Listed {
+        let mut uses = LastUses::default();
+        if let Some(at) = used {
+            // The old code's: that of the current one lies further back.
+            for (code, at) in [(1, at), (2, at.saturating_sub(50))] {
+                uses.note(LastUse { code: CodeMark::from_bytes([code; 8]), at: UnixSeconds(at), address: None });
+            }
+        }
+        let record = Record::Credential(Credential {
+            mode: Mode::Key,
+            id: Id::new(1).unwrap(),
+            label: Label::default(),
+            binding: Binding::Superuser { default: None },
+            tags: Arc::new(TagSet::everything()),
+            codes: Codes { current: CodeHash::from_bytes([2; 32]), retiring: None },
+            enabled: true,
+            revoked,
+            not_before: None,
+            expires_at: expires_at.map(UnixSeconds),
+            allow_ip: None,
+            app_id: None,
+            rate: None,
+            parent: None,
+        });
+        Listed { record, uses }
+    }
+
+    #[test]
+    fn unused_and_expiring_credentials_are_told_to_the_second() {
+        for (unused_for, expiring_in, record, expected) in [
+            (None, None, (Some(NOW), Some(1), true), true),
+            (Some(100), None, (Some(NOW - 99), NEVER, false), false),
+            (Some(100), None, (Some(NOW - 100), NEVER, false), true),
+            (Some(100), None, (NEVER, NEVER, false), true),
+            (Some(100), None, (NEVER, NEVER, true), false),
+            (Some(u64::MAX), None, (Some(0), NEVER, false), false),
+            (Some(0), None, (Some(NOW), NEVER, false), true),
+            (None, Some(100), (NEVER, Some(NOW), false), false),
+            (None, Some(100), (NEVER, Some(NOW + 1), false), true),
+            (None, Some(100), (NEVER, Some(NOW + 100), false), true),
+            (None, Some(100), (NEVER, Some(NOW + 101), false), false),
+            (None, Some(u64::MAX), (NEVER, NEVER, false), false),
+            (Some(100), Some(100), (Some(NOW), Some(NOW + 1), false), false),
+            (Some(100), Some(100), (Some(NOW - 100), Some(NOW + 1), false), true),
+        ] {
+            let (used, expires_at, revoked) = record;
+            let takes = Wanted { unused_for, expiring_in }.takes(&listed(used, expires_at, revoked), UnixSeconds(NOW));
+            assert_eq!(takes, expected, "{unused_for:?} {expiring_in:?} {record:?}");
+        }
+    }
+}

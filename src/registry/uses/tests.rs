@@ -135,3 +135,53 @@ fn a_words_time_is_read_back_around_every_turn_of_its_bits() {
     }
     assert!(!Word(0).is_same_or_later(Word::new(mark(0), UnixSeconds(0))));
 }
+
+/// What is taken of first uses when every credential's current code is `code`.
+fn first(book: &UseBook, code: u8) -> Vec<(u64, LastUse)> {
+    let taken = book.take_first(NOW, |_, _| Some(mark(code)));
+    taken.iter().flat_map(|(_, id, uses)| uses.iter().map(|used| (id.get(), used))).collect()
+}
+
+#[test]
+fn a_code_is_offered_once_as_used_for_the_first_time_and_its_use_waits_on_for_the_round() {
+    let (book, agent) = (UseBook::new(), AgentTerms::new(1, "Admin", []));
+    for id in [7, DENSE_IDS] {
+        let identity = identity(&agent, id, CodeSlot::Current, mark(9));
+        let expected = [(id, last(9, NOW, None))];
+        book.note(&identity, UnixSeconds(NOW.0 - 1), None);
+        book.note(&identity, NOW, None);
+        assert_eq!(first(&book, 9), expected);
+        book.note(&identity, NOW, Some(b"10.0.0.1"));
+        assert_eq!(first(&book, 9), [], "it is no first use any more");
+        assert_eq!(round(&book, 9, true), expected);
+    }
+    book.note(&identity(&agent, 7, CodeSlot::Current, mark(9)), UnixSeconds(NOW.0 + 1), None);
+    assert_eq!(first(&book, 9), [], "nor after it was stored");
+    book.note(&identity(&agent, 7, CodeSlot::Current, mark(8)), UnixSeconds(NOW.0 + 2), None);
+    assert_eq!(first(&book, 8), [(7, last(8, UnixSeconds(NOW.0 + 2), None))], "a new code is another one");
+}
+
+#[test]
+fn a_burst_of_first_uses_is_taken_in_bounded_parts_and_the_rest_waits_for_the_round() {
+    let (book, agent) = (UseBook::new(), AgentTerms::new(1, "Admin", []));
+    let ids = 1..=3 * FIRST_USES_MAX as u64;
+    for id in ids.clone() {
+        book.note(&identity(&agent, id, CodeSlot::Current, mark(9)), NOW, None);
+    }
+    assert_eq!(first(&book, 9).len(), FIRST_USES_MAX);
+    assert_eq!(first(&book, 9), []);
+    assert_eq!(round(&book, 9, true).len() as u64, *ids.end());
+}
+
+#[test]
+fn what_was_noted_of_a_code_that_is_retiring_now_stays_known_beside_the_new_ones_use() {
+    let (book, agent) = (UseBook::new(), AgentTerms::new(1, "Admin", []));
+    let (old, new) = (mark(1), mark(2));
+    book.note(&identity(&agent, 7, CodeSlot::Current, old), NOW, Some(b"10.0.0.1"));
+    book.set_aside((Mode::Key, Id::new(7).unwrap()), old, NOW);
+    book.set_aside((Mode::Key, Id::new(8).unwrap()), old, NOW);
+    book.note(&identity(&agent, 7, CodeSlot::Current, new), NOW, Some(b"10.0.0.2"));
+    let mut found = round(&book, 2, true);
+    found.sort_by_key(|(_, used)| used.address);
+    assert_eq!(found, [(7, last(1, NOW, Some("10.0.0.1"))), (7, last(2, NOW, Some("10.0.0.2")))]);
+}
