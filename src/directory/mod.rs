@@ -348,6 +348,53 @@ impl Directory {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::record::Label;
+    use crate::model::{Rate, Record, Ticks};
+    use crate::tags::TagSet;
+
+    const NOW: Ticks = Ticks(0);
+
+    fn limited(id: u64, rate: &str) -> Record {
+        Record::Credential(Credential {
+            mode: Mode::Key,
+            id: Id::new(id).unwrap(),
+            label: Label::default(),
+            binding: Binding::Superuser { default: None },
+            tags: Arc::new(TagSet::everything()),
+            codes: Codes { current: CodeHash::from_bytes([id.to_be_bytes()[7]; 32]), retiring: None },
+            enabled: true,
+            revoked: false,
+            not_before: None,
+            expires_at: None,
+            allow_ip: None,
+            app_id: None,
+            rate: Some(Rate::parse(rate).unwrap()),
+            parent: None,
+        })
+    }
+
+    fn takes(directory: &Directory, id: u64) -> bool {
+        let Lookup::Found(key) = directory.credential(Mode::Key, id) else { return false };
+        key.bucket().is_some_and(|bucket| bucket.take(NOW).is_ok())
+    }
+
+    #[test]
+    fn what_is_left_of_a_rate_goes_on_in_every_later_state_also_in_one_that_is_loaded_in_its_place() {
+        let records = [limited(1, "3/d"), limited(2, "3/d"), limited(DENSE_IDS, "3/d")];
+        let mut compiler = Compiler::new(Arc::new(Pepper::new([1; 32].into())));
+        compiler.apply(&records, Revision(1));
+        let first = compiler.directory().clone();
+        assert!(takes(&first, 1) && takes(&first, DENSE_IDS));
+        compiler.apply(&[limited(1, "3/d"), limited(2, "1/d")], Revision(2));
+        assert!(takes(compiler.directory(), 1), "the second of three");
+
+        let mut reloaded = Compiler::in_place_of(compiler.directory());
+        reloaded.load(&[limited(1, "3/d"), limited(2, "3/d"), limited(DENSE_IDS, "3/d")]);
+        reloaded.finish_load(Revision(3));
+        let left = |id| (0..9).filter(|_| takes(reloaded.directory(), id)).count();
+        assert_eq!([left(1), left(2), left(DENSE_IDS)], [1, 3, 2], "one is left, full for its new rate, two are left");
+        assert!(!takes(&first, 1), "an older state has nothing else to give");
+    }
 
     #[test]
     fn a_hot_record_fits_a_cache_line() {
