@@ -159,6 +159,10 @@ fn a_second_rotation_ends_the_retiring_code_at_once_and_leaves_two() {
             assert_eq!(reason(home, ended), Reason::BadCredential);
         }
         assert_eq!(reason(home, &fourth), Reason::Ok);
+        let revision = || home.json(&["status"])["revision"].clone();
+        let before = revision();
+        home.json(&["key", "rotate", "3", "--drop-old"]);
+        assert_eq!(revision(), before, "--now has left nothing that a clock which is set back could revive");
     });
 }
 

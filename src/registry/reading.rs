@@ -165,11 +165,13 @@ impl View<'_> {
         }
     }
 
-    /// Decides one target. An allow takes one from the credential's rate, and is none when nothing is left (step 12).
+    /// Decides one target. An allow takes one from the credential's rate, and is none when nothing is left (step 12). Who
+    /// it is, is no such target.
     fn judge<'v>(&'v self, inquiry: &mut Inquiry<'v, '_>, target: &Target<'_>) -> Verdict<'v> {
         self.asked.set(self.asked.get() + 1);
         let verdict = inquiry.decide(target);
         if let Verdict::Allow(Terms { identity: Some(_), .. }) = &verdict
+            && !matches!(target, Target::Nobody)
             && let Some(bucket) = inquiry.bucket()
             && let Err(wait) = bucket.take(self.ticks())
         {
@@ -209,5 +211,22 @@ impl View<'_> {
         page: (&[u8], usize),
     ) -> Result<ReachPage<'_>, Unreached> {
         crate::decide::reach(&self.published.directory, credential, agent, self.now, page)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::directory::Compiler;
+    use crate::model::Pepper;
+
+    #[test]
+    fn all_questions_of_a_view_are_of_one_moment() {
+        let compiler = Compiler::new(Arc::new(Pepper::new([1; 32].into())));
+        let reading = Reading::new(compiler.directory().clone());
+        let view = reading.view();
+        let first = view.ticks();
+        while reading.view().ticks() == first {}
+        assert_eq!(view.ticks(), first);
     }
 }
