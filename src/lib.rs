@@ -16,10 +16,10 @@
 //! | [`store`] | model, tags |
 //! | [`registry`] | model, tags, route, directory, decide, store |
 //! | [`serve`] | registry, model, tags, proto |
-//! | [`config`] | – |
+//! | [`config`], [`escape`] | – |
 //! | [`daemon`] | all of the above |
 //! | [`bench`](mod@bench) | proto |
-//! | [`cli`] | proto, config, tags, route, bench |
+//! | [`cli`] | proto, config, escape, tags, route, bench |
 //!
 //! `tests/layers.rs` reads the sources and fails on an edge outside this table; the README has the table with what each
 //! layer must not know.
@@ -30,6 +30,7 @@ pub mod config;
 pub mod daemon;
 pub mod decide;
 pub mod directory;
+pub mod escape;
 pub mod model;
 pub mod registry;
 pub mod route;

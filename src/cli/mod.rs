@@ -1,7 +1,7 @@
 //! The command line: parses, asks the daemon over its sockets, prints.
 //!
 //! What is typed is sent as it is; the daemon judges it. Only `tags test`, `config check`, `completions` and `man` work
-//! alone. `serve` and `quickstart` are parsed here and carried out by `main`, which knows the daemon.
+//! alone. `serve`, `quickstart` and `doctor` are parsed here and carried out by `main`, which knows the daemon.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use keyward_proto::admin::{self, AdminReply, AdminRequest};
 use keyward_proto::client::{AdminClient, ApplyOutcome, ClientError, QueryClient};
 
-use crate::config::{Config, ConfigError, DEFAULT_RUNTIME_DIR};
+use crate::config::{Config, ConfigError, DEFAULT_RUNTIME_DIR, Source};
 
 mod apply_file;
 mod apply_forms;
@@ -28,6 +28,7 @@ mod openapi;
 mod output;
 mod pages;
 mod records;
+mod status;
 mod tables;
 mod times;
 
@@ -35,7 +36,7 @@ pub use args::Cli;
 pub use error::{CliError, Exit};
 
 use apply_file::ApplyFile;
-use args::{Apply, Command, ConfigCommand, Serve, TagsCommand};
+use args::{Apply, Command, ConfigCommand, Doctor, Serve, TagsCommand};
 use output::{print, print_json};
 
 /// The admin socket's name in the runtime directory.
@@ -46,11 +47,25 @@ const QUERY_SOCKET: &str = "query.sock";
 /// What `main` is to do.
 pub enum Task {
     /// Run the daemon.
-    Serve(Box<Config>),
+    Serve(Box<Config>, Source),
+    /// Look at an installation.
+    Doctor(DoctorTask),
     /// Run one on a temporary directory.
     Quickstart,
     /// The command is carried out.
     Finished(Exit),
+}
+
+/// What `doctor` is to look at, and how to say it.
+pub struct DoctorTask {
+    /// Where the configuration comes from.
+    pub source: Source,
+    /// Whether this user may ask.
+    pub user: Option<String>,
+    /// Let the time start from the system's clock again.
+    pub accept_clock: bool,
+    /// Print JSON.
+    pub json: bool,
 }
 
 /// Reads the command line.
@@ -92,7 +107,15 @@ pub fn run(cli: Cli) -> Result<Task, CliError> {
     let runtime = cli.runtime.clone().unwrap_or_else(|| PathBuf::from(DEFAULT_RUNTIME_DIR));
     let context = Context { runtime, json: cli.json };
     let exit = match cli.command {
-        Command::Serve(args) => return serve_config(args, cli.runtime).map(|config| Task::Serve(Box::new(config))),
+        Command::Serve(Serve { config, data }) => {
+            let source = Source { file: config, data, runtime: cli.runtime };
+            let config = source.load().map_err(refused_config)?;
+            return Ok(Task::Serve(Box::new(config), source));
+        }
+        Command::Doctor(Doctor { config, data, user, accept_clock }) => {
+            let source = Source { file: config, data, runtime: cli.runtime };
+            return Ok(Task::Doctor(DoctorTask { source, user, accept_clock, json: context.json }));
+        }
         Command::Quickstart => return Ok(Task::Quickstart),
         Command::Agent(command) => change::agent(&context, command)?,
         Command::Key(command) => change::key(&context, command)?,
@@ -110,18 +133,6 @@ pub fn run(cli: Cli) -> Result<Task, CliError> {
         Command::Man { directory } => pages::manual(&directory)?,
     };
     Ok(Task::Finished(exit))
-}
-
-/// Flags go before the file.
-fn serve_config(args: Serve, runtime: Option<PathBuf>) -> Result<Config, CliError> {
-    let mut config = Config::load(args.config.as_deref()).map_err(refused_config)?;
-    if let Some(data) = args.data {
-        config.data = data;
-    }
-    if let Some(runtime) = runtime {
-        config.runtime = runtime;
-    }
-    Ok(config)
 }
 
 fn refused_config(error: ConfigError) -> CliError {
@@ -190,7 +201,7 @@ fn status(context: &Context) -> Result<Exit, CliError> {
     if context.json {
         print_json(&forms::StatusForm::new(&report))?;
     } else {
-        print(&records::status(&report))?;
+        print(&status::page(&report))?;
     }
     Ok(Exit::Done)
 }

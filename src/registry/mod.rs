@@ -5,6 +5,7 @@
 //! after an acknowledgement can't be answered from the state before.
 
 mod clock;
+mod histogram;
 mod plan;
 mod reading;
 mod uses;
@@ -19,6 +20,7 @@ use std::thread::JoinHandle;
 
 use tokio::sync::oneshot;
 
+pub use histogram::{BOUNDS_NANOS, Histogram, Observed};
 pub use plan::{Apply, FieldChange, FieldValue, Import, Imported, Order, Outcome, Refusal};
 pub use reading::{Counts, Reading, View};
 
@@ -55,6 +57,8 @@ struct Shared {
     writable: AtomicBool,
     alarms: Mutex<Vec<String>>,
     observer: Observer,
+    commits: Histogram,
+    publishes: Histogram,
 }
 
 impl Shared {
@@ -113,6 +117,14 @@ pub struct Summary {
     pub writable: bool,
     /// What is wrong.
     pub alarms: Vec<String>,
+    /// How long commits took.
+    pub commits: Observed,
+    /// How long it took to show a commit to the questions.
+    pub publishes: Observed,
+    /// How long ago the oldest use was made that is not stored yet, in seconds.
+    pub unflushed_use_age: Option<u64>,
+    /// Size of the database's file; `None` when it can't be told.
+    pub database_bytes: Option<u64>,
 }
 
 impl Registry {
@@ -130,6 +142,8 @@ impl Registry {
             writable: AtomicBool::new(true),
             alarms: Mutex::default(),
             observer,
+            commits: Histogram::default(),
+            publishes: Histogram::default(),
         });
         let mut writer = Writer {
             shared: Arc::clone(&shared),
@@ -229,6 +243,10 @@ impl Registry {
                  until it has caught up; set the clock"
             ));
         }
+        let (mut commits, mut publishes) = (Observed::default(), Observed::default());
+        self.shared.commits.add_to(&mut commits);
+        self.shared.publishes.add_to(&mut publishes);
+        let oldest_use = self.shared.reading.uses.oldest_waiting();
         Summary {
             revision: view.directory().revision(),
             now: view.now(),
@@ -238,6 +256,10 @@ impl Registry {
             questions: self.shared.reading.questions(),
             writable: self.is_writable(),
             alarms,
+            commits,
+            publishes,
+            unflushed_use_age: oldest_use.map(|at| view.now().0.saturating_sub(at.0)),
+            database_bytes: std::fs::metadata(self.database_path()).ok().map(|metadata| metadata.len()),
         }
     }
 }

@@ -38,7 +38,11 @@ pub(super) struct UseBook {
     /// So many leaves may still be made.
     leaves_left: AtomicUsize,
     aside: [Mutex<Shard>; SHARDS as usize],
+    /// When the oldest use that waits was made; [`NOTHING_WAITS`] when none does.
+    oldest: AtomicU64,
 }
+
+const NOTHING_WAITS: u64 = u64::MAX;
 
 /// Where a round of storing has come to.
 #[derive(Clone, Copy, Default)]
@@ -46,6 +50,8 @@ pub(super) struct Place {
     mode: usize,
     id: u64,
     shard: usize,
+    /// What waited the longest when the round began; `None` before it began.
+    oldest: Option<u64>,
 }
 
 /// What one transaction is to store.
@@ -53,6 +59,8 @@ pub(super) struct Part {
     pub(super) uses: Vec<Used>,
     /// The words that say so; empty for a shard, which was emptied.
     words: Vec<(Mode, Id, Word)>,
+    /// As in [`Place`].
+    oldest: u64,
 }
 
 impl UseBook {
@@ -65,6 +73,7 @@ impl UseBook {
             words: std::array::from_fn(|_| Words::default()),
             leaves_left: AtomicUsize::new(leaves),
             aside: std::array::from_fn(|_| Mutex::default()),
+            oldest: AtomicU64::new(NOTHING_WAITS),
         }
     }
 
@@ -81,6 +90,7 @@ impl UseBook {
             }
             if let Some(used) = used.with_address(address) {
                 cell.store(used.0, Ordering::Relaxed);
+                self.note_waiting(at);
                 return;
             }
         }
@@ -112,7 +122,22 @@ impl UseBook {
         let uses = shard.entry(credential).or_default();
         if !uses.knows(code, at) {
             uses.note(LastUse { code, at, address: address.and_then(client_address) });
+            self.note_waiting(at);
         }
+    }
+
+    /// After the use itself was noted: a round that begins in between stores it, and its age is told a minute too long.
+    fn note_waiting(&self, at: UnixSeconds) {
+        // Nearly always something older waits: read first, so that threads don't take the line from each other.
+        if at.0 < self.oldest.load(Ordering::Relaxed) {
+            self.oldest.fetch_min(at.0, Ordering::Relaxed);
+        }
+    }
+
+    /// When the oldest use was made that is not stored yet.
+    pub(super) fn oldest_waiting(&self) -> Option<UnixSeconds> {
+        let oldest = self.oldest.load(Ordering::Relaxed);
+        (oldest != NOTHING_WAITS).then_some(UnixSeconds(oldest))
     }
 
     fn shard(&self, id: u64) -> MutexGuard<'_, Shard> {
@@ -140,7 +165,8 @@ impl UseBook {
         now: UnixSeconds,
         current: impl Fn(Mode, u64) -> Option<CodeMark>,
     ) -> Option<Part> {
-        let mut part = Part { uses: Vec::new(), words: Vec::new() };
+        let oldest = *place.oldest.get_or_insert_with(|| self.oldest.swap(NOTHING_WAITS, Ordering::Relaxed));
+        let mut part = Part { uses: Vec::new(), words: Vec::new(), oldest };
         while place.mode < self.words.len() && part.uses.len() < USES_PER_PART {
             let mode = Mode::ALL[place.mode];
             let Some((id, cell)) = self.words[place.mode].next_used(place.id) else {
@@ -181,6 +207,8 @@ impl UseBook {
 
     /// Keeps what could not be stored.
     pub(super) fn put_back(&self, part: Part) {
+        // With it the rest of the round waits on.
+        self.oldest.fetch_min(part.oldest, Ordering::Relaxed);
         if !part.words.is_empty() {
             // They were not taken away.
             return;

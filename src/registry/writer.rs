@@ -168,7 +168,8 @@ impl Writer {
             });
         }
         if anything {
-            self.head = transaction.commit(self.shared.reading.clock.now())?;
+            let now = self.shared.reading.clock.now();
+            self.head = self.shared.commits.time(|| transaction.commit(now))?;
             self.unused_sets.clear();
             self.shared.observe(Stage::Committed);
         }
@@ -181,6 +182,7 @@ impl Writer {
         if changes.is_empty() {
             return;
         }
+        let began = Instant::now();
         // Together as far as no record comes twice: keys that were added one after the other share a leaf.
         let (mut together, mut keys) = (Vec::new(), FxHashSet::default());
         for record in changes.iter().flat_map(|(change, _)| &change.records) {
@@ -195,6 +197,7 @@ impl Writer {
         let compiler = &self.compiler;
         self.unused_sets.retain(|set| !compiler.uses_set(set));
         self.shared.publish(&self.compiler, &self.head);
+        self.shared.publishes.observe(began.elapsed());
         self.shared.observe(Stage::Published);
     }
 
@@ -259,7 +262,7 @@ impl Writer {
             caught(|| {
                 let mut transaction = shared.store.begin(&self.head)?;
                 transaction.put_uses(part.uses.iter().copied())?;
-                transaction.commit(now)
+                shared.commits.time(|| transaction.commit(now))
             })
         });
         match stored {
