@@ -130,7 +130,7 @@ fn look_at_alarms(alarms: &[String], writable: bool, findings: &mut Findings) {
     let of_database = alarms.iter().filter(|alarm| !alarm.starts_with("the system's clock"));
     let before = findings.0.len();
     for alarm in of_database {
-        findings.problem(CHECK, alarm, "restore a backup, and keep the damaged file for examination");
+        findings.problem_of(CHECK, alarm);
     }
     if !writable {
         findings.problem(CHECK, "changes are refused: the storage failed", "look at the log and for room on the disk");
@@ -160,7 +160,7 @@ fn look_inside(data: &Path, pepper: Option<&Pepper>, findings: &mut Findings) {
         Err(error) => return findings.problem_of(CHECK, &error),
     };
     for damage in &loaded.damage {
-        findings.problem(CHECK, damage.to_string(), "restore a backup, and keep the damaged file for examination");
+        findings.problem_of(CHECK, damage);
     }
     if loaded.damage.is_empty() {
         let rows = |kind| loaded.head.rows(kind);

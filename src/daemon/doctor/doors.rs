@@ -210,6 +210,7 @@ pub(super) fn look_for(name: &str, config: &Config, findings: &mut Findings) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let what = format!("{name} can't connect to {socket}: it is not there");
                 findings.problem(CHECK, what, "start it: systemctl start keyward");
+                return;
             }
             Err(error) => findings.unseen(CHECK, &path, &error),
         }

@@ -11,6 +11,7 @@ mod data;
 mod doors;
 mod person;
 
+use std::fmt;
 use std::io::{self, Write};
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -82,9 +83,9 @@ impl Findings {
         self.0.push(Finding { level: Level::Problem, check, what: what.into(), remedy: Some(remedy.into()) });
     }
 
-    /// An error of ours, which says what to do itself behind its last semicolon.
-    fn problem_of(&mut self, check: &'static str, error: &dyn std::error::Error) {
-        let words = error.to_string();
+    /// An error or alarm of ours, which says what to do itself behind its last semicolon.
+    fn problem_of(&mut self, check: &'static str, words: &dyn fmt::Display) {
+        let words = words.to_string();
         match words.rsplit_once("; ") {
             Some((what, remedy)) => self.problem(check, what, remedy),
             None => self.problem(check, words, "see keyward help doctor"),
