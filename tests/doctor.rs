@@ -229,6 +229,8 @@ fn a_configuration_that_is_refused_is_the_one_finding() {
     let (status, wrong) = findings(&home, &["--config", config.to_str().unwrap()]);
     assert_eq!((status, wrong.len()), (4, 1), "{wrong:?}");
     assert!(wrong[0][2].contains("unknown field `colour`") && wrong[0][3] == "correct the line", "{wrong:?}");
+    let config = home.config("group = 'root'\n[admin]\ngroup = 'no-such-group-here'");
+    expect(&home, &["--config", config.to_str().unwrap()], "group", "problem", "keyward can't start", "groupadd");
 }
 
 #[test]

@@ -185,6 +185,24 @@ fn admins_are_those_that_the_file_last_named() {
 }
 
 #[test]
+fn a_reload_that_comes_while_the_daemon_starts_is_done_when_it_has_started() {
+    for _ in 0..5 {
+        let home = Home::new();
+        let config = home.config("");
+        let mut command = home.serve_command();
+        let mut child = command.arg("--config").arg(config).spawn().unwrap();
+        wait_until("the start has begun", || home.data().exists());
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap()), Signal::SIGHUP).unwrap();
+        wait_until("the daemon answers or is gone", || {
+            child.try_wait().unwrap().is_some() || UnixStream::connect(home.runtime().join("http.sock")).is_ok()
+        });
+        let daemon = Daemon { home: &home, child };
+        wait_until("it has reloaded", || reloads(&home) == [1, 0]);
+        daemon.stop();
+    }
+}
+
+#[test]
 fn reloads_one_after_the_other_cost_no_question() {
     let home = Home::new();
     let daemon = start(&home, "");

@@ -116,6 +116,10 @@ impl Daemon {
     /// Without a source there are no reloads, and a hang-up ends the process.
     fn prepare(config: Config, source: Option<Source>) -> Result<Self, StartError> {
         let log = Log::start(&config.log)?;
+        let no_signals = |error| StartError::System("listen for signals", error);
+        if source.is_some() {
+            reload::hold_signal().map_err(no_signals)?;
+        }
         let ids_are_mapped = process::ids_are_mapped();
         process::harden().map_err(|error| StartError::System("protect the process's memory", error))?;
         let control = Control::new(reload::rules(&config, ids_are_mapped));
@@ -135,7 +139,6 @@ impl Daemon {
             // Tokio registers signals and listeners with the runtime they are made in.
             let _inside = runtime.enter();
             // Before anybody can connect: from then on every stop is an orderly one.
-            let no_signals = |error| StartError::System("listen for signals", error);
             stop_on_signals(&stop).map_err(no_signals)?;
             let askers = query_access(&config.group);
             let doors = Doors {

@@ -5,6 +5,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use nix::sys::signal::{SigSet, Signal};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::affordable_connections;
@@ -36,9 +37,21 @@ pub(super) fn rules(config: &Config, ids_are_mapped: bool) -> Rules {
     }
 }
 
+/// SIGHUP waits from here on until [`on_signal`] is there to take it: a reload that comes while the database is being read
+/// must not end the process.
+pub(super) fn hold_signal() -> io::Result<()> {
+    Ok(hang_up().thread_block()?)
+}
+
+fn hang_up() -> SigSet {
+    SigSet::from_iter([Signal::SIGHUP])
+}
+
 /// Reloads at every SIGHUP. To be called within the runtime, before anybody can send one.
 pub(super) fn on_signal(mut reloader: Reloader, control: Arc<Control>) -> io::Result<()> {
     let mut signals = signal(SignalKind::hangup())?;
+    // One that waited comes now. Threads that were made before go on without.
+    hang_up().thread_unblock()?;
     tokio::spawn(async move {
         while signals.recv().await.is_some() {
             // Reading a file may wait for a disk; nobody's question does.

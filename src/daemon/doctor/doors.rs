@@ -113,6 +113,12 @@ fn look_at_group(config: &Config, findings: &mut Findings) {
         let remedy = format!("groupadd --system {group}, add web workers to it, and restart keyward");
         findings.warning("group", what, remedy);
     }
+    if let Some(admins) = &config.admin.group
+        && !matches!(Group::from_name(admins), Ok(Some(_)))
+    {
+        let what = format!("admin.group names {admins}, which the host does not have, so that keyward can't start");
+        findings.problem("group", what, format!("groupadd --system {admins}, or leave admin.group out"));
+    }
 }
 
 /// What the daemon says of itself.
