@@ -66,8 +66,10 @@ impl Control {
 
     /// Notes what came of a reload, for `status` and `/metrics`.
     pub fn note_reload(&self, reload: Reload) {
-        self.reloads[usize::from(reload.refused.is_some())].fetch_add(1, Ordering::Relaxed);
+        let count = &self.reloads[usize::from(reload.refused.is_some())];
         *self.last_reload.lock().unwrap_or_else(PoisonError::into_inner) = Some(reload);
+        // Last: whoever sees the count go up finds what came of it.
+        count.fetch_add(1, Ordering::Release);
     }
 
     pub(super) fn last_reload(&self) -> Option<Reload> {
@@ -77,6 +79,6 @@ impl Control {
     /// Reloads by outcome.
     pub(super) fn reloads(&self) -> [(&'static str, u64); 2] {
         let [done, refused] = &self.reloads;
-        [("done", done.load(Ordering::Relaxed)), ("refused", refused.load(Ordering::Relaxed))]
+        [("done", done.load(Ordering::Acquire)), ("refused", refused.load(Ordering::Acquire))]
     }
 }
