@@ -150,6 +150,21 @@ fn nothing_that_a_peer_or_a_path_brings_in_begins_a_line_or_moves_a_cursor() {
 }
 
 #[test]
+fn an_error_over_an_odd_path_is_one_line_too() {
+    let home = Home::new();
+    let odd = OsStr::from_bytes(b"/nonexistent/a\nkeyward: forged\x1b[31m\xff");
+    for words in [["serve", "--config"], ["serve", "--data"], ["config", "check"], ["doctor", "--config"]] {
+        let mut command = Command::new(support::KEYWARD);
+        command.args(words).args((words[1] == "check").then_some("--config")).arg(odd);
+        let output = command.env("KEYWARD_RUNTIME", home.runtime()).output().unwrap();
+        assert!(!output.status.success());
+        let text = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+        assert!(!text.contains("\nkeyward: forged") && !text.contains('\u{1b}'), "{words:?}: {text}");
+        assert!(text.contains(r"a\nkeyward: forged\u{1b}"), "{words:?}: {text}");
+    }
+}
+
+#[test]
 fn codes_in_the_wrong_place_and_query_strings_are_not_logged() {
     let home = Home::new();
     let daemon = home.start();

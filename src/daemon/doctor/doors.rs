@@ -12,8 +12,8 @@ use keyward_proto::client::AdminClient;
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 use nix::unistd::Group;
 
+use super::Findings;
 use super::person::{Person, WRITE, group_name, shown, user_name};
-use super::{Findings, Level};
 use crate::config::Config;
 use crate::daemon::{ADMIN_SOCKET, HTTP_SOCKET, QUERY_SOCKET, descriptors_wanted, process};
 
@@ -253,7 +253,7 @@ fn look_at_limits(config: &Config, pid: Option<i32>, findings: &mut Findings) {
         findings.ok(CHECK, what);
     } else {
         let remedy = "raise LimitNOFILE= in the unit, or lower limits.connections: those beyond are refused";
-        findings.0.push(super::Finding { level: Level::Warning, check: CHECK, what, remedy: Some(remedy.to_string()) });
+        findings.warning(CHECK, what, remedy);
     }
 }
 
