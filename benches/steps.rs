@@ -17,6 +17,7 @@ use keyward::model::{Mode, PresentedCredential, UnixSeconds, Verdict};
 use keyward::registry::Reading;
 use keyward::route::JudgedPath;
 use keyward::serve::query::answer_all;
+use keyward::serve::{AskDoor, DenialLog, Notes};
 use keyward_proto::frame::{Frame, QUERY_FRAME_BYTES_MAX, split};
 use keyward_proto::query::{
     CodeSlot, IdentityRef, Mode as WireMode, Pairs, QueryRequest, RouteRef, Target as WireTarget, Texts, VerdictRef,
@@ -175,8 +176,9 @@ fn i_encode(bencher: Bencher<'_, '_>) {
 fn j_bytes_to_bytes(bencher: Bencher<'_, '_>, world: usize) {
     let view = ASKED[world].reading.view();
     let mut out = Vec::new();
+    let log = DenialLog::default();
     over(bencher, &ASKED[world].questions(), |buffer| {
         out.clear();
-        answer_all(&view, buffer, &mut out).is_ok()
+        answer_all(&view, buffer, &mut out, &mut Notes::new(AskDoor::Query, &log)).is_ok()
     });
 }

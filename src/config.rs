@@ -25,6 +25,11 @@ pub const COOKIE_NAME_BYTES_MAX: usize = 64;
 /// Starts, stops, alarms and changes; no line a question.
 pub const DEFAULT_LOG: &str = "info";
 
+/// Enough to see who is denied what, at most a few hundred lines a minute over all reasons.
+pub const DEFAULT_LOG_DENIALS: u32 = 10;
+/// A hundred lines a second for each reason is a log that nobody reads.
+pub const LOG_DENIALS_MAX: u32 = 6_000;
+
 /// A busy host's workers with room to spare; idle, these cost well under 200 MiB.
 pub const DEFAULT_CONNECTIONS: usize = 16_384;
 /// A million connections need some 10 GiB; nobody means more.
@@ -74,6 +79,9 @@ pub struct Config {
     pub workers: usize,
     /// What is logged, as a `tracing` filter. The environment's `KEYWARD_LOG` goes before it.
     pub log: String,
+    /// Denied questions that are logged, for each reason, in a minute; of the others the number.
+    #[serde(deserialize_with = "log_denials")]
+    pub log_denials: u32,
     /// Who else may use `admin.sock`.
     pub admin: Admin,
     /// The HTTP door.
@@ -92,6 +100,7 @@ impl Default for Config {
             group: DEFAULT_GROUP.to_owned(),
             workers: 0,
             log: DEFAULT_LOG.to_owned(),
+            log_denials: DEFAULT_LOG_DENIALS,
             admin: Admin::default(),
             http: Http::default(),
             limits: Limits::default(),
@@ -242,6 +251,16 @@ fn workers<'de, D: Deserializer<'de>>(deserializer: D) -> Result<usize, D::Error
     Ok(number)
 }
 
+fn log_denials<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
+    let number = u32::deserialize(deserializer)?;
+    if number > LOG_DENIALS_MAX {
+        return Err(D::Error::custom(format!(
+            "{number} lines a minute for each reason are too many; write 0 for none, or up to {LOG_DENIALS_MAX}"
+        )));
+    }
+    Ok(number)
+}
+
 /// Plain HTTP that carries credentials stays on this machine.
 fn loopback<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SocketAddr>, D::Error> {
     let text = String::deserialize(deserializer)?;
@@ -306,6 +325,34 @@ impl Config {
     /// The first line that is refused.
     pub fn parse(text: &str) -> Result<Self, Refusal> {
         toml::from_str(text).map_err(|e| Refusal::new(text, &e))
+    }
+}
+
+/// Where a configuration comes from: so that it can be read again.
+#[derive(Clone, Debug, Default)]
+pub struct Source {
+    /// The file that was named.
+    pub file: Option<PathBuf>,
+    /// `--data`
+    pub data: Option<PathBuf>,
+    /// `--runtime`, or the environment's.
+    pub runtime: Option<PathBuf>,
+}
+
+impl Source {
+    /// Reads the configuration. Flags go before the file.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn load(&self) -> Result<Config, ConfigError> {
+        let mut config = Config::load(self.file.as_deref())?;
+        if let Some(data) = &self.data {
+            config.data.clone_from(data);
+        }
+        if let Some(runtime) = &self.runtime {
+            config.runtime.clone_from(runtime);
+        }
+        Ok(config)
     }
 }
 
@@ -419,8 +466,18 @@ mod tests {
     fn the_example_file_says_the_defaults() {
         let example = include_str!("../examples/keyward.toml");
         assert_eq!(Config::parse(example), Ok(Config::default()));
-        for key in ["data", "runtime", "group", "workers", "log", "uids", "gids", "connections", "connections_per_uid"]
-        {
+        for key in [
+            "data",
+            "runtime",
+            "group",
+            "workers",
+            "log",
+            "log_denials",
+            "uids",
+            "gids",
+            "connections",
+            "connections_per_uid",
+        ] {
             assert!(example.contains(&format!("\n{key} = ")), "{key} is shown");
         }
         for key in [
@@ -450,7 +507,7 @@ mod tests {
 
     #[test]
     fn every_field_is_read() {
-        let text = "data='/d'\nruntime='/r'\ngroup='web'\nworkers=3\nlog='debug'\n\
+        let text = "data='/d'\nruntime='/r'\ngroup='web'\nworkers=3\nlog='debug'\nlog_denials=0\n\
                     [admin]\nuids=[1000]\ngids=[5,6]\ngroup='ops'\n\
                     [http]\nlisten='[::1]:80'\nsession_cookie='sid'\n\
                     [limits]\nconnections=100\nconnections_per_uid=7\nframe_deadline='1s'\nidle_timeout='2m'\nstop_deadline='1h'\n\
@@ -462,6 +519,7 @@ mod tests {
             group: "web".into(),
             workers: 3,
             log: "debug".into(),
+            log_denials: 0,
             admin: Admin { uids: vec![1000], gids: vec![5, 6], group: Some("ops".into()) },
             http: Http { listen: Some("[::1]:80".parse().unwrap()), session_cookie: "sid".into() },
             limits: Limits {
@@ -497,6 +555,7 @@ mod tests {
             ("workers = 'two'", 1, "workers = 'two'", "invalid type: string \"two\", expected usize"),
             ("workers = -1", 1, "workers = -1", "invalid value: integer `-1`, expected usize"),
             ("workers = 2000", 1, "workers = 2000", "2000 workers are too many"),
+            ("log_denials = 6001", 1, "log_denials = 6001", "too many"),
             ("data = 1", 1, "data = 1", "invalid type: integer `1`"),
             ("log = 'info'\nlog = 'debug'", 2, "log = 'debug'", "duplicate key"),
             ("[limits]\nconnections = 0", 2, "connections = 0", "0 connections are out of range; write 1 to 1000000"),

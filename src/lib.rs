@@ -16,10 +16,10 @@
 //! | [`store`] | model, tags, chain |
 //! | [`registry`] | model, tags, route, directory, decide, store, chain |
 //! | [`serve`] | registry, model, tags, proto |
-//! | [`config`] | – |
+//! | [`config`], [`escape`] | – |
 //! | [`daemon`] | all of the above |
 //! | [`bench`](mod@bench) | proto |
-//! | [`cli`] | proto, config, tags, route, chain, bench |
+//! | [`cli`] | proto, config, escape, tags, route, chain, bench |
 //!
 //! `tests/layers.rs` reads the sources and fails on an edge outside this table; the README has the table with what each
 //! layer must not know.
@@ -31,6 +31,7 @@ pub mod config;
 pub mod daemon;
 pub mod decide;
 pub mod directory;
+pub mod escape;
 pub mod model;
 pub mod registry;
 pub mod route;

@@ -3,8 +3,9 @@
 use std::io::Write;
 use std::process::ExitCode;
 
-use keyward::cli::{self, Exit, Restore, RestoredForm, Task};
-use keyward::daemon;
+use keyward::cli::{self, DoctorTask, Exit, Restore, RestoredForm, Task};
+use keyward::daemon::{self, Checkup, Health};
+use keyward::escape::escape;
 
 fn main() -> ExitCode {
     let cli = match cli::parse(std::env::args_os()) {
@@ -13,16 +14,17 @@ fn main() -> ExitCode {
     };
     let done = match cli::run(cli) {
         Ok(Task::Finished(exit)) => Ok(exit),
-        Ok(Task::Serve(config)) => {
-            daemon::serve(*config).map(|()| Exit::Done).map_err(|e| (e.to_string(), Exit::Fault))
+        Ok(Task::Serve(config, source)) => {
+            daemon::serve(*config, source).map(|()| Exit::Done).map_err(|e| (e.to_string(), Exit::Fault))
         }
+        Ok(Task::Doctor(task)) => look(task),
         Ok(Task::Quickstart) => daemon::quickstart().map(|()| Exit::Done).map_err(|e| (e.to_string(), Exit::Fault)),
         Ok(Task::Restore(task)) => restore(&task),
         Err(error) => Err((error.to_string(), error.exit())),
     };
     let exit = done.unwrap_or_else(|(message, exit)| {
         // Nobody can be told when standard error is closed; the exit status still says it.
-        let _ = writeln!(std::io::stderr(), "keyward: {message}");
+        let _ = writeln!(std::io::stderr(), "keyward: {}", escape(&message));
         exit
     });
     ExitCode::from(exit.status())
@@ -43,7 +45,22 @@ fn restore(task: &Restore) -> Result<Exit, (String, Exit)> {
     cli::tell_restored(&form, task.json).map(|()| Exit::Done).map_err(|error| (error.to_string(), error.exit()))
 }
 
-/// Help and version (status 0), or what is wrong with the usage (status 2). A closed pipe is no error.
+/// `doctor`: a problem that was found is a fault.
+fn look(task: DoctorTask) -> Result<Exit, (String, Exit)> {
+    let DoctorTask { source, user, accept_clock, json } = task;
+    let out = &mut std::io::stdout().lock();
+    let looked = if accept_clock {
+        daemon::accept_clock(&source, json, out).map(|()| Health::Fine)
+    } else {
+        daemon::doctor(&Checkup { source, user }, json, out)
+    };
+    match looked {
+        Ok(Health::Fine) => Ok(Exit::Done),
+        Ok(Health::Problem) => Ok(Exit::Fault),
+        Err(error) => Err((error.to_string(), Exit::Fault)),
+    }
+}
+
 fn print_usage(usage: &clap::Error) -> ExitCode {
     let _ = usage.print();
     ExitCode::from(if usage.use_stderr() { Exit::Refused.status() } else { Exit::Done.status() })

@@ -11,7 +11,7 @@ use std::time::Duration;
 use allocation_counter::AllocationInfo;
 use keyward::registry::Registry;
 use keyward::serve::listen::{Access, bind};
-use keyward::serve::{Admins, ConnectionLimits, Deadlines, Doors, Rules};
+use keyward::serve::{Admins, ConnectionLimits, Control, Deadlines, Doors, Rules};
 use keyward_proto::query::{Asker, Check, QueryRequest, Target};
 use raw::{KEY, check, put, who};
 use serde_json::{Value, json};
@@ -71,12 +71,13 @@ fn serve(runtime: &Runtime, local: &LocalSet, home: &Home, registry: Registry) -
         deadlines: Deadlines { frame: Duration::from_secs(10), idle: Duration::from_secs(60) },
         admins: Admins::default(),
         session_cookie: "session".to_string(),
+        denials_logged: 10,
         stop_deadline: Duration::from_secs(1),
     };
     let _inside = runtime.enter();
     let listen = |name: &str| bind(&home.path().join(name), Access::Owner).unwrap();
     let doors = Doors { query: listen("query"), admin: listen("admin"), http: listen("http"), http_loopback: None };
-    local.spawn_local(keyward::serve::serve(Arc::new(registry), doors, rules, CancellationToken::new()));
+    local.spawn_local(keyward::serve::serve(Arc::new(registry), doors, Control::new(rules), CancellationToken::new()));
     local.block_on(runtime, UnixStream::connect(home.path().join("query"))).unwrap()
 }
 

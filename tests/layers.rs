@@ -16,10 +16,14 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("registry", &["tags", "route", "model", "directory", "decide", "store", "chain"]),
     ("serve", &["tags", "model", "registry", PROTO]),
     ("config", &[]),
-    ("daemon", &["tags", "route", "model", "directory", "decide", "store", "registry", "serve", "config", PROTO]),
+    ("escape", &[]),
+    (
+        "daemon",
+        &["tags", "route", "model", "directory", "decide", "store", "registry", "serve", "config", "escape", PROTO],
+    ),
     ("bench", &[PROTO]),
-    ("cli", &["tags", "route", "chain", "config", "bench", PROTO]),
-    ("main", &["cli", "daemon", "config"]),
+    ("cli", &["tags", "route", "chain", "config", "escape", "bench", PROTO]),
+    ("main", &["cli", "daemon", "config", "escape"]),
     ("lib", &[]),
 ];
 const PROTO: &str = "keyward_proto";

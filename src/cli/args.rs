@@ -46,6 +46,9 @@ pub struct Cli {
 const EXIT_STATUS: &str = "Exit status: 0 done or allowed, 1 denied, 2 wrong usage or refused input, 3 daemon \
                            unreachable, 4 fault or unavailable.";
 
+const DOCTOR_HELP: &str = "Exit status: 0 when no problem was found, warnings or not; 4 when there is one. Run it as root, \
+                           who may read everything.";
+
 const SET_HELP: &str =
     "A SET is patterns separated by commas or newlines (tickets.*, -*.delete), or a JSON array of them.";
 
@@ -96,6 +99,9 @@ pub enum Command {
     Restore(Restore),
     /// The daemon's state
     Status,
+    /// Look for what is wrong with an installation, and say what to do; works without the daemon, too
+    #[command(after_help = DOCTOR_HELP)]
+    Doctor(Doctor),
     /// Measure how fast the daemon answers
     Bench(Bench),
     /// The configuration file
@@ -123,6 +129,23 @@ pub struct Serve {
     /// Directory of the database [default: /var/lib/keyward]
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
+}
+
+/// `doctor`
+#[derive(Args)]
+pub struct Doctor {
+    /// Configuration file [default: /etc/keyward/keyward.toml where it exists]
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Directory of the database [default: /var/lib/keyward]
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// Whether this user may ask, and if not, why; www-data, say
+    #[arg(long, value_name = "NAME", conflicts_with = "accept_clock")]
+    pub user: Option<String>,
+    /// With the daemon stopped: after the system's clock was far ahead by mistake, let the time start from it again
+    #[arg(long)]
+    pub accept_clock: bool,
 }
 
 /// The id of one record.

@@ -389,6 +389,24 @@ pub(super) struct StatusForm<'a> {
     questions: u64,
     writable: bool,
     alarms: &'a [String],
+    http_connections: u64,
+    refused_connections: u64,
+    verdicts: Vec<VerdictCountForm<'a>>,
+    recent_questions: u64,
+    recent_millis: u64,
+    commits: u64,
+    commit_micros: u64,
+    unflushed_use_age: Option<u64>,
+    database_bytes: Option<u64>,
+    reloaded_at: Option<u64>,
+    reload_refused: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+struct VerdictCountForm<'a> {
+    door: &'a str,
+    reason: String,
+    count: u64,
 }
 
 impl<'a> StatusForm<'a> {
@@ -412,6 +430,25 @@ impl<'a> StatusForm<'a> {
             questions: report.questions,
             writable: report.writable,
             alarms: &report.alarms,
+            http_connections: report.http_connections,
+            refused_connections: report.refused_connections,
+            verdicts: report
+                .verdicts
+                .iter()
+                .map(|given| VerdictCountForm {
+                    door: &given.door,
+                    reason: reason_name(given.reason),
+                    count: given.count,
+                })
+                .collect(),
+            recent_questions: report.recent_questions,
+            recent_millis: report.recent_millis,
+            commits: report.commits,
+            commit_micros: report.commit_micros,
+            unflushed_use_age: report.unflushed_use_age,
+            database_bytes: report.database_bytes,
+            reloaded_at: report.reloaded_at,
+            reload_refused: report.reload_refused.as_deref(),
         }
     }
 }

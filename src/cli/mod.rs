@@ -1,8 +1,8 @@
 //! The command line: parses, asks the daemon over its sockets, prints.
 //!
 //! What is typed is sent as it is; the daemon judges it. Only `tags test`, `config check`, `audit verify FILE`,
-//! `completions` and `man` work alone. `serve`, `quickstart` and `restore` are parsed here and carried out by `main`, which
-//! knows the daemon.
+//! `completions` and `man` work alone. `serve`, `quickstart`, `restore` and `doctor` are parsed here and carried out by
+//! `main`, which knows the daemon.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use keyward_proto::admin::{self, AdminReply, AdminRequest};
 use keyward_proto::client::{AdminClient, ApplyOutcome, ClientError, QueryClient};
 
-use crate::config::{Config, ConfigError, DEFAULT_RUNTIME_DIR};
+use crate::config::{Config, ConfigError, DEFAULT_RUNTIME_DIR, Source};
 
 mod apply_file;
 mod apply_forms;
@@ -34,6 +34,7 @@ mod output;
 mod pages;
 mod records;
 mod rotate;
+mod status;
 mod tables;
 mod times;
 mod what_if;
@@ -43,7 +44,7 @@ pub use backup::{RestoredForm, tell_restored};
 pub use error::{CliError, Exit};
 
 use apply_file::ApplyFile;
-use args::{Apply, Command, ConfigCommand, Serve, TagsCommand};
+use args::{Apply, Command, ConfigCommand, Doctor, Serve, TagsCommand};
 use output::{print, print_json};
 
 /// The admin socket's name in the runtime directory.
@@ -54,7 +55,9 @@ const QUERY_SOCKET: &str = "query.sock";
 /// What `main` is to do.
 pub enum Task {
     /// Run the daemon.
-    Serve(Box<Config>),
+    Serve(Box<Config>, Source),
+    /// Look at an installation.
+    Doctor(DoctorTask),
     /// Run one on a temporary directory.
     Quickstart,
     /// Make a database of a backup.
@@ -71,6 +74,18 @@ pub struct Restore {
     pub config: Config,
     /// Restore an older state than the last acknowledged one.
     pub accept_rollback: bool,
+    /// Print JSON.
+    pub json: bool,
+}
+
+/// What `doctor` is to look at, and how to say it.
+pub struct DoctorTask {
+    /// Where the configuration comes from.
+    pub source: Source,
+    /// Whether this user may ask.
+    pub user: Option<String>,
+    /// Let the time start from the system's clock again.
+    pub accept_clock: bool,
     /// Print JSON.
     pub json: bool,
 }
@@ -114,7 +129,15 @@ pub fn run(cli: Cli) -> Result<Task, CliError> {
     let runtime = cli.runtime.clone().unwrap_or_else(|| PathBuf::from(DEFAULT_RUNTIME_DIR));
     let context = Context { runtime, json: cli.json };
     let exit = match cli.command {
-        Command::Serve(args) => return serve_config(args, cli.runtime).map(|config| Task::Serve(Box::new(config))),
+        Command::Serve(Serve { config, data }) => {
+            let source = Source { file: config, data, runtime: cli.runtime };
+            let config = source.load().map_err(refused_config)?;
+            return Ok(Task::Serve(Box::new(config), source));
+        }
+        Command::Doctor(Doctor { config, data, user, accept_clock }) => {
+            let source = Source { file: config, data, runtime: cli.runtime };
+            return Ok(Task::Doctor(DoctorTask { source, user, accept_clock, json: context.json }));
+        }
         Command::Quickstart => return Ok(Task::Quickstart),
         Command::Restore(args) => return restore_task(args, &context),
         Command::Agent(command) => change::agent(&context, command)?,
@@ -138,21 +161,9 @@ pub fn run(cli: Cli) -> Result<Task, CliError> {
     Ok(Task::Finished(exit))
 }
 
-/// Flags go before the file.
-fn serve_config(args: Serve, runtime: Option<PathBuf>) -> Result<Config, CliError> {
-    let mut config = Config::load(args.config.as_deref()).map_err(refused_config)?;
-    if let Some(data) = args.data {
-        config.data = data;
-    }
-    if let Some(runtime) = runtime {
-        config.runtime = runtime;
-    }
-    Ok(config)
-}
-
 fn restore_task(args: args::Restore, context: &Context) -> Result<Task, CliError> {
     let args::Restore { file, config, data, accept_rollback } = args;
-    let config = serve_config(Serve { config, data }, None)?;
+    let config = Source { file: config, data, runtime: None }.load().map_err(refused_config)?;
     Ok(Task::Restore(Box::new(Restore { file, config, accept_rollback, json: context.json })))
 }
 
@@ -222,7 +233,7 @@ fn status(context: &Context) -> Result<Exit, CliError> {
     if context.json {
         print_json(&forms::StatusForm::new(&report))?;
     } else {
-        print(&records::status(&report))?;
+        print(&status::page(&report))?;
     }
     Ok(Exit::Done)
 }

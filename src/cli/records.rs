@@ -1,8 +1,7 @@
 //! Records as people read them: rows of a listing, pairs of a single one.
 
 use keyward_proto::admin::{
-    AgentRecord, CredentialRecord, EndpointRecord, Explanation, FieldChange, FieldValue, Kind, Record, Report,
-    Selector, StatusReport,
+    AgentRecord, CredentialRecord, EndpointRecord, Explanation, FieldChange, FieldValue, Kind, Record, Report, Selector,
 };
 use keyward_proto::query::{Mode, Reason, Verdict};
 
@@ -215,29 +214,4 @@ pub(super) fn explanation(explanation: &Explanation) -> String {
     let steps = explanation.steps.iter();
     let rows = steps.map(|step| vec![step.step.to_string(), step.result.clone(), step.why.clone()]).collect();
     format!("{}\n{}", Table::new(&["STEP", "RESULT", "WHY"]).lines(rows), verdict(&explanation.verdict))
-}
-
-/// The daemon's state.
-pub(super) fn status(report: &StatusReport) -> String {
-    let mut rows = vec![
-        ("version", report.version.clone()),
-        ("process", report.pid.to_string()),
-        ("started", format_time(report.started_at)),
-        ("now", format_time(report.now)),
-        ("clock behind", format!("{} s", report.clock_behind)),
-        ("database", report.database.clone()),
-        ("revision", report.revision.to_string()),
-        ("agents", report.agents.to_string()),
-        ("endpoints", report.endpoints.to_string()),
-        ("keys", report.keys.to_string()),
-        ("tokens", report.tokens.to_string()),
-        ("sessions", report.sessions.to_string()),
-        ("tag sets", report.tag_sets.to_string()),
-        ("query connections", report.query_connections.to_string()),
-        ("admin connections", report.admin_connections.to_string()),
-        ("questions", report.questions.to_string()),
-        ("changes", if report.writable { "taken" } else { "refused until the storage works again" }.to_owned()),
-    ];
-    rows.extend(report.alarms.iter().map(|alarm| ("ALARM", alarm.clone())));
-    pairs(&rows)
 }

@@ -1,44 +1,14 @@
 //! Aligned columns for people. Whatever comes from a record is escaped: a label must not move the cursor or colour the
 //! terminal.
 
-use std::borrow::Cow;
 use std::fmt::Write as _;
+
+pub(super) use crate::escape::escape;
 
 /// Between two columns.
 const GAP: &str = "  ";
 /// A longer cell pushes its row out instead of widening the column for all.
 const WIDTH_MAX: usize = 48;
-
-/// Characters that change how a terminal shows what follows, though they are no control characters: they turn the
-/// direction of writing, break the line, or are invisible.
-const MISLEADING: [std::ops::RangeInclusive<char>; 6] = [
-    '\u{61c}'..='\u{61c}',
-    '\u{200b}'..='\u{200f}',
-    '\u{2028}'..='\u{202e}',
-    '\u{2060}'..='\u{206f}',
-    '\u{feff}'..='\u{feff}',
-    '\u{fff9}'..='\u{fffb}',
-];
-
-fn is_unsafe(c: char) -> bool {
-    c.is_control() || MISLEADING.iter().any(|range| range.contains(&c))
-}
-
-/// `text` with every such character written out, as `\n` or `\u{1b}`.
-pub(super) fn escape(text: &str) -> Cow<'_, str> {
-    if !text.contains(is_unsafe) {
-        return Cow::Borrowed(text);
-    }
-    let mut escaped = String::with_capacity(text.len() + 8);
-    for c in text.chars() {
-        match c {
-            '\n' | '\r' | '\t' => escaped.extend(c.escape_default()),
-            _ if is_unsafe(c) => escaped.extend(c.escape_unicode()),
-            _ => escaped.push(c),
-        }
-    }
-    Cow::Owned(escaped)
-}
 
 /// A table that is printed page by page, so that a listing of millions needs no memory. Columns only grow.
 pub(super) struct Table {

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::fs::{DirBuilder, File, OpenOptions, Permissions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, fchown};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
@@ -93,6 +93,12 @@ impl DirectoryLock {
         let io = |error| DirectoryError::Io(directory.to_path_buf(), error);
         let path = directory.join(LOCK_FILE);
         let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path).map_err(io)?;
+        // Made by root, as by `doctor`, it must not keep the directory's owner out.
+        if let (Ok(lock), Ok(home)) = (file.metadata(), std::fs::metadata(directory))
+            && lock.uid() != home.uid()
+        {
+            let _ = fchown(&file, Some(home.uid()), Some(home.gid()));
+        }
         match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
             Ok(file) => Ok(Self { _file: file }),
             Err((_, Errno::EWOULDBLOCK)) => Err(DirectoryError::InUse(directory.to_path_buf())),

@@ -1,9 +1,12 @@
 //! From a configuration to a daemon that serves: directories, locks, pepper, database, sockets, signals.
 
+mod doctor;
 mod files;
+mod log;
 mod pepper;
 mod process;
 mod quickstart;
+mod reload;
 mod restore;
 
 use std::fmt;
@@ -12,6 +15,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use doctor::{Checkup, Health, accept_clock, doctor};
 use nix::unistd::Group;
 pub use quickstart::quickstart;
 pub use restore::{RestoreFailure, Restored, restore};
@@ -19,12 +23,14 @@ use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use crate::config::Config;
-use crate::registry::{OpenError, Registry, Retention};
+use crate::config::{Config, ConfigError, Source};
+use crate::registry::{OpenError, Registry};
 use crate::serve::listen::{Access, BindError, bind, bind_loopback};
-use crate::serve::{ADMIN_CONNECTIONS_MAX, Admins, ConnectionLimits, Deadlines, Doors, Rules};
+use crate::serve::{ADMIN_CONNECTIONS_MAX, ConnectionLimits, Control, Doors};
 use files::{DirectoryError, DirectoryLock};
+use log::Log;
 use pepper::PepperError;
+use reload::Reloader;
 
 /// The query socket's name in the runtime directory.
 pub const QUERY_SOCKET: &str = "query.sock";
@@ -32,14 +38,13 @@ pub const QUERY_SOCKET: &str = "query.sock";
 pub const ADMIN_SOCKET: &str = "admin.sock";
 /// The HTTP door's name in the runtime directory.
 pub const HTTP_SOCKET: &str = "http.sock";
-/// The environment's filter for the log goes before the configuration's.
-const LOG_VARIABLE: &str = "KEYWARD_LOG";
 /// Descriptors that are no client's: listeners, database, log, runtime.
 const DESCRIPTORS_RESERVED: usize = 64;
+/// And those of the admin socket.
+const RESERVED: usize = DESCRIPTORS_RESERVED + ADMIN_CONNECTIONS_MAX;
 /// Connections that were cut off give the registry back within microseconds; a read of a stuck disk may never end.
 const THREADS_END_MAX: Duration = Duration::from_secs(5);
 
-const MEBIBYTE: u64 = 1024 * 1024;
 /// A proxy keeps a few connections a worker and asks on them: the HTTP door has a quarter of the query socket's places.
 const HTTP_SHARE: usize = 4;
 
@@ -56,6 +61,8 @@ pub enum StartError {
     Socket(BindError),
     /// `admin.group` names no group.
     UnknownGroup(String),
+    /// The configuration can't be used.
+    Config(ConfigError),
     /// The log filter is none.
     LogFilter(String),
     /// The system refused something else.
@@ -76,6 +83,7 @@ impl fmt::Display for StartError {
                 "admin.group names {name:?}: there is no such group on this host; make it (groupadd --system {name}) \
                  or leave admin.group out"
             ),
+            Self::Config(error) => error.fmt(f),
             Self::LogFilter(why) => {
                 write!(f, "the log filter can't be read: {why}; give a level such as info or debug")
             }
@@ -87,31 +95,36 @@ impl fmt::Display for StartError {
 
 impl std::error::Error for StartError {}
 
-/// Serves until SIGTERM or SIGINT, then stops in order.
+/// Serves until SIGTERM or SIGINT, then stops in order. SIGHUP reads the configuration again, from `source`.
 ///
 /// # Errors
 /// See [`StartError`].
-pub fn serve(config: Config) -> Result<(), StartError> {
-    Daemon::prepare(config)?.run(|_| Ok(()))
+pub fn serve(config: Config, source: Source) -> Result<(), StartError> {
+    Daemon::prepare(config, Some(source))?.run(|_| Ok(()))
 }
 
 /// A daemon whose sockets are bound.
 struct Daemon {
     runtime: Runtime,
-    registry: Registry,
+    registry: Arc<Registry>,
     doors: Doors,
-    rules: Rules,
+    control: Arc<Control>,
     stop: CancellationToken,
     sockets: [PathBuf; 3],
     _locks: [DirectoryLock; 2],
 }
 
 impl Daemon {
-    fn prepare(config: Config) -> Result<Self, StartError> {
-        start_log(&config.log)?;
+    /// Without a source there are no reloads, and a hang-up ends the process.
+    fn prepare(config: Config, source: Option<Source>) -> Result<Self, StartError> {
+        let log = Log::start(&config.log)?;
+        let no_signals = |error| StartError::System("listen for signals", error);
+        if source.is_some() {
+            reload::hold_signal().map_err(no_signals)?;
+        }
         let ids_are_mapped = process::ids_are_mapped();
         process::harden().map_err(|error| StartError::System("protect the process's memory", error))?;
-        let (connections, http_connections) = affordable_connections(&config);
+        let control = Control::new(reload::rules(&config, ids_are_mapped));
         files::data_directory(&config.data).map_err(StartError::Directory)?;
         files::runtime_directory(&config.runtime).map_err(StartError::Directory)?;
         let locks = [
@@ -120,7 +133,8 @@ impl Daemon {
         ];
         let pepper = pepper::load_or_make(&config.data).map_err(StartError::Pepper)?;
         let registry = Registry::open(&config.data, pepper, Box::new(|_| {})).map_err(StartError::Database)?;
-        registry.set_retention(Retention { age: config.audit.keep, bytes: config.audit.max_mib * MEBIBYTE });
+        registry.set_retention(reload::retention(&config));
+        let registry = Arc::new(registry);
         let runtime = runtime(config.workers)?;
         let sockets = [QUERY_SOCKET, ADMIN_SOCKET, HTTP_SOCKET].map(|name| config.runtime.join(name));
         let admin_group = admin_group(config.admin.group.as_deref())?;
@@ -129,28 +143,26 @@ impl Daemon {
             // Tokio registers signals and listeners with the runtime they are made in.
             let _inside = runtime.enter();
             // Before anybody can connect: from then on every stop is an orderly one.
-            stop_on_signals(&stop).map_err(|error| StartError::System("listen for signals", error))?;
+            stop_on_signals(&stop).map_err(no_signals)?;
             let askers = query_access(&config.group);
-            Doors {
+            let doors = Doors {
                 query: bind(&sockets[0], askers).map_err(StartError::Socket)?,
                 admin: bind(&sockets[1], admin_group.map_or(Access::Owner, Access::Group))
                     .map_err(StartError::Socket)?,
                 http: bind(&sockets[2], askers).map_err(StartError::Socket)?,
                 http_loopback: config.http.listen.map(bind_loopback).transpose().map_err(StartError::Socket)?,
+            };
+            if let Some(source) = source {
+                let registry = Arc::downgrade(&registry);
+                let reloader = Reloader { source, config, log, ids_are_mapped, registry };
+                reload::on_signal(reloader, Arc::clone(&control)).map_err(no_signals)?;
             }
+            doors
         };
         if ids_are_mapped {
             tracing::warn!("user ids are mapped (/proc/self/uid_map): the admin socket will refuse everybody");
         }
-        let rules = Rules {
-            connections,
-            http_connections,
-            deadlines: Deadlines { frame: config.limits.frame_deadline, idle: config.limits.idle_timeout },
-            admins: Admins { uids: config.admin.uids, gids: config.admin.gids, ids_are_mapped },
-            session_cookie: config.http.session_cookie,
-            stop_deadline: config.limits.stop_deadline,
-        };
-        Ok(Self { runtime, registry, doors, rules, stop, sockets, _locks: locks })
+        Ok(Self { runtime, registry, doors, control, stop, sockets, _locks: locks })
     }
 
     /// Serves until a signal comes; `beside` runs on a thread of its own meanwhile.
@@ -158,8 +170,7 @@ impl Daemon {
         self,
         beside: impl FnOnce(CancellationToken) -> Result<(), String> + Send + 'static,
     ) -> Result<(), StartError> {
-        let Self { runtime, registry, doors, rules, stop, sockets, _locks } = self;
-        let registry = Arc::new(registry);
+        let Self { runtime, registry, doors, control, stop, sockets, _locks } = self;
         let outcome = runtime.block_on(async {
             tracing::info!(
                 version = env!("CARGO_PKG_VERSION"),
@@ -173,7 +184,7 @@ impl Daemon {
                 let stop = stop.clone();
                 move || beside(stop)
             });
-            let served = crate::serve::serve(Arc::clone(&registry), doors, rules, stop.clone()).await;
+            let served = crate::serve::serve(Arc::clone(&registry), doors, control, stop.clone()).await;
             served.map_err(|error| StartError::System("accept connections", error))?;
             match beside.await {
                 Ok(outcome) => outcome.map_err(StartError::Tour),
@@ -193,13 +204,6 @@ impl Daemon {
     }
 }
 
-fn start_log(filter: &str) -> Result<(), StartError> {
-    let filter = std::env::var(LOG_VARIABLE).unwrap_or_else(|_| filter.to_string());
-    let filter = tracing_subscriber::EnvFilter::try_new(filter).map_err(|e| StartError::LogFilter(e.to_string()))?;
-    let subscriber = tracing_subscriber::fmt().with_writer(io::stderr).with_env_filter(filter).with_ansi(false);
-    subscriber.try_init().map_err(|error| StartError::System("start the log", io::Error::other(error)))
-}
-
 fn runtime(workers: usize) -> Result<Runtime, StartError> {
     let mut builder = tokio::runtime::Builder::new_multi_thread();
     if workers > 0 {
@@ -211,10 +215,9 @@ fn runtime(workers: usize) -> Result<Runtime, StartError> {
 /// The configured connections, or as many as the system's limit on descriptors leaves: on the query socket, and on the
 /// HTTP door.
 fn affordable_connections(config: &Config) -> (ConnectionLimits, ConnectionLimits) {
-    let reserved = DESCRIPTORS_RESERVED + ADMIN_CONNECTIONS_MAX;
     let wanted = config.limits.connections;
-    let descriptors = process::raise_descriptor_limit(wanted + http_share(wanted) + reserved);
-    let affordable = descriptors.saturating_sub(reserved) / (HTTP_SHARE + 1) * HTTP_SHARE;
+    let descriptors = process::raise_descriptor_limit(descriptors_wanted(config));
+    let affordable = descriptors.saturating_sub(RESERVED) / (HTTP_SHARE + 1) * HTTP_SHARE;
     let total = wanted.min(affordable.max(1));
     if total < wanted {
         tracing::warn!(
@@ -225,6 +228,12 @@ fn affordable_connections(config: &Config) -> (ConnectionLimits, ConnectionLimit
     }
     let limits = |total| ConnectionLimits { total, per_uid: config.limits.connections_per_uid.min(total) };
     (limits(total), limits(http_share(total)))
+}
+
+/// What the configured connections need.
+fn descriptors_wanted(config: &Config) -> usize {
+    let connections = config.limits.connections;
+    connections + http_share(connections) + RESERVED
 }
 
 fn http_share(connections: usize) -> usize {

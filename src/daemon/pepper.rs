@@ -13,7 +13,7 @@ use crate::model::secret::PEPPER_BYTES;
 use crate::registry::DATABASE_FILE;
 
 /// Its name, as a file in the data directory and as a systemd credential.
-const PEPPER_FILE: &str = "pepper";
+pub(super) const PEPPER_FILE: &str = "pepper";
 /// The name it has until it is durable.
 const NEW_FILE: &str = "pepper.new";
 /// Where systemd puts credentials (systemd.exec(5), `LoadCredential=`).
@@ -76,26 +76,29 @@ impl std::error::Error for PepperError {}
 
 /// The systemd credential if there is one, else the file in `data`, which is made if there is no database yet.
 pub(super) fn load_or_make(data: &Path) -> Result<Pepper, PepperError> {
-    if let Some(credential) = credential() {
-        return load(&credential, None);
+    if let Some(pepper) = load_existing(data)? {
+        return Ok(pepper);
     }
     let path = data.join(PEPPER_FILE);
-    if !path.exists() {
-        if data.join(DATABASE_FILE).exists() {
-            return Err(PepperError::Missing(path));
-        }
-        make(data, &path).map_err(|error| PepperError::Io(path.clone(), error))?;
+    if data.join(DATABASE_FILE).exists() {
+        return Err(PepperError::Missing(path));
     }
+    make(data, &path).map_err(|error| PepperError::Io(path.clone(), error))?;
     load(&path, Some(OTHERS))
+}
+
+/// The systemd credential if there is one, else the file in `data`; `None` when there is neither.
+pub(super) fn load_existing(data: &Path) -> Result<Option<Pepper>, PepperError> {
+    if let Some(credential) = credential() {
+        return load(&credential, None).map(Some);
+    }
+    let path = data.join(PEPPER_FILE);
+    if path.exists() { load(&path, Some(OTHERS)).map(Some) } else { Ok(None) }
 }
 
 /// The same for a backup, which another pepper than its own would not fit: none is made.
 pub(super) fn load_for_backup(data: &Path) -> Result<Pepper, PepperError> {
-    if let Some(credential) = credential() {
-        return load(&credential, None);
-    }
-    let path = data.join(PEPPER_FILE);
-    if path.exists() { load(&path, Some(OTHERS)) } else { Err(PepperError::MissingForBackup(path)) }
+    load_existing(data)?.ok_or_else(|| PepperError::MissingForBackup(data.join(PEPPER_FILE)))
 }
 
 fn credential() -> Option<PathBuf> {

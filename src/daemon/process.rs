@@ -24,6 +24,12 @@ pub(super) fn raise_descriptor_limit(wanted: usize) -> usize {
     usize::try_from(reached).unwrap_or(usize::MAX)
 }
 
+/// To how many open files the limit can be raised.
+pub(super) fn descriptor_limit() -> usize {
+    let hard = getrlimit(Resource::RLIMIT_NOFILE).map_or(0, |(_, hard)| hard);
+    usize::try_from(hard).unwrap_or(usize::MAX)
+}
+
 /// Whether user ids are mapped: anything but the one full range (user_namespaces(7)). Where it can't be read they may
 /// be.
 pub(super) fn ids_are_mapped() -> bool {

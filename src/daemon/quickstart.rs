@@ -31,7 +31,7 @@ pub fn quickstart() -> Result<(), StartError> {
         ..Config::default()
     };
     let runtime = config.runtime.clone();
-    let outcome = Daemon::prepare(config).and_then(|daemon| {
+    let outcome = Daemon::prepare(config, None).and_then(|daemon| {
         daemon.run(move |stop| {
             let told = tour(&runtime, &mut io::stdout().lock());
             if told.is_err() {

@@ -6,6 +6,7 @@
 
 mod audit;
 mod clock;
+mod histogram;
 mod marks;
 mod plan;
 mod reading;
@@ -24,6 +25,7 @@ use std::thread::JoinHandle;
 use tokio::sync::{oneshot, watch};
 
 pub use audit::{Origin, Peer};
+pub use histogram::{BOUNDS_NANOS, Histogram, Observed};
 pub use plan::{Apply, FieldChange, FieldValue, Import, Imported, Order, Outcome, Refusal, Rotate, Rotation};
 pub use reading::{Counts, Reading, View};
 pub use wanted::Wanted;
@@ -70,6 +72,8 @@ struct Shared {
     /// The number of the last audit record whose change was acknowledged.
     audited: watch::Sender<u64>,
     retention: Mutex<Retention>,
+    commits: Histogram,
+    publishes: Histogram,
 }
 
 impl Shared {
@@ -128,6 +132,14 @@ pub struct Summary {
     pub writable: bool,
     /// What is wrong.
     pub alarms: Vec<String>,
+    /// How long commits took.
+    pub commits: Observed,
+    /// How long it took to show a commit to the questions.
+    pub publishes: Observed,
+    /// How long ago the oldest use was made that is not stored yet, in seconds.
+    pub unflushed_use_age: Option<u64>,
+    /// Size of the database's file; `None` when it can't be told.
+    pub database_bytes: Option<u64>,
 }
 
 impl Registry {
@@ -147,6 +159,8 @@ impl Registry {
             observer,
             audited: watch::Sender::new(0),
             retention: Mutex::new(Retention::FOR_EVER),
+            commits: Histogram::default(),
+            publishes: Histogram::default(),
         });
         let mut writer = Writer {
             shared: Arc::clone(&shared),
@@ -279,6 +293,10 @@ impl Registry {
                  until it has caught up; set the clock"
             ));
         }
+        let (mut commits, mut publishes) = (Observed::default(), Observed::default());
+        self.shared.commits.add_to(&mut commits);
+        self.shared.publishes.add_to(&mut publishes);
+        let oldest_use = self.shared.reading.uses.oldest_waiting();
         Summary {
             revision: view.directory().revision(),
             now: view.now(),
@@ -288,6 +306,10 @@ impl Registry {
             questions: self.shared.reading.questions(),
             writable: self.is_writable(),
             alarms,
+            commits,
+            publishes,
+            unflushed_use_age: oldest_use.map(|at| view.now().0.saturating_sub(at.0)),
+            database_bytes: std::fs::metadata(self.database_path()).ok().map(|metadata| metadata.len()),
         }
     }
 }

@@ -43,7 +43,11 @@ pub(super) struct UseBook {
     aside: [Mutex<Shard>; SHARDS as usize],
     /// Credentials of which a code was used that is not known to have been used before.
     first: Mutex<Vec<(Mode, u64)>>,
+    /// When the oldest use that waits was made; [`NOTHING_WAITS`] when none does.
+    oldest: AtomicU64,
 }
+
+const NOTHING_WAITS: u64 = u64::MAX;
 
 /// Where a round of storing has come to.
 #[derive(Clone, Copy, Default)]
@@ -51,6 +55,8 @@ pub(super) struct Place {
     mode: usize,
     id: u64,
     shard: usize,
+    /// What waited the longest when the round began; `None` before it began.
+    oldest: Option<u64>,
 }
 
 /// What one transaction is to store.
@@ -58,6 +64,8 @@ pub(super) struct Part {
     pub(super) uses: Vec<Used>,
     /// The words that say so; empty for a shard, which was emptied.
     words: Vec<(Mode, Id, Word)>,
+    /// As in [`Place`].
+    oldest: u64,
 }
 
 impl UseBook {
@@ -71,6 +79,7 @@ impl UseBook {
             leaves_left: AtomicUsize::new(leaves),
             aside: std::array::from_fn(|_| Mutex::default()),
             first: Mutex::new(Vec::with_capacity(FIRST_USES_MAX)),
+            oldest: AtomicU64::new(NOTHING_WAITS),
         }
     }
 
@@ -87,6 +96,7 @@ impl UseBook {
             }
             if let Some(used) = used.with_address(address) {
                 cell.store(used.0, Ordering::Relaxed);
+                self.note_waiting(at);
                 if !known.knows(used) {
                     self.note_first((mode, id));
                 }
@@ -155,9 +165,24 @@ impl UseBook {
         let is_first = !uses.knows(code, UnixSeconds(0));
         uses.note(LastUse { code, at, address: address.and_then(client_address) });
         drop(shard);
+        self.note_waiting(at);
         if is_first {
             self.note_first(credential);
         }
+    }
+
+    /// After the use itself was noted: a round that begins in between stores it, and its age is told a minute too long.
+    fn note_waiting(&self, at: UnixSeconds) {
+        // Nearly always something older waits: read first, so that threads don't take the line from each other.
+        if at.0 < self.oldest.load(Ordering::Relaxed) {
+            self.oldest.fetch_min(at.0, Ordering::Relaxed);
+        }
+    }
+
+    /// When the oldest use was made that is not stored yet.
+    pub(super) fn oldest_waiting(&self) -> Option<UnixSeconds> {
+        let oldest = self.oldest.load(Ordering::Relaxed);
+        (oldest != NOTHING_WAITS).then_some(UnixSeconds(oldest))
     }
 
     fn shard(&self, id: u64) -> MutexGuard<'_, Shard> {
@@ -187,7 +212,8 @@ impl UseBook {
         now: UnixSeconds,
         current: impl Fn(Mode, u64) -> Option<CodeMark>,
     ) -> Option<Part> {
-        let mut part = Part { uses: Vec::new(), words: Vec::new() };
+        let oldest = *place.oldest.get_or_insert_with(|| self.oldest.swap(NOTHING_WAITS, Ordering::Relaxed));
+        let mut part = Part { uses: Vec::new(), words: Vec::new(), oldest };
         while place.mode < self.words.len() && part.uses.len() < USES_PER_PART {
             let mode = Mode::ALL[place.mode];
             let Some((id, cell)) = self.words[place.mode].next_used(place.id) else {
@@ -228,6 +254,8 @@ impl UseBook {
 
     /// Keeps what could not be stored.
     pub(super) fn put_back(&self, part: Part) {
+        // With it the rest of the round waits on.
+        self.oldest.fetch_min(part.oldest, Ordering::Relaxed);
         if !part.words.is_empty() {
             // They were not taken away.
             return;

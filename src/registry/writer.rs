@@ -199,7 +199,7 @@ impl Writer {
             });
         }
         if anything {
-            self.head = transaction.commit(now)?;
+            self.head = self.shared.commits.time(|| transaction.commit(now))?;
             self.unused_sets.clear();
             self.note_commit(&results);
             self.shared.observe(Stage::Committed);
@@ -213,6 +213,7 @@ impl Writer {
         if changes.is_empty() {
             return;
         }
+        let began = Instant::now();
         let records = || changes.iter().flat_map(|(change, _)| &change.records);
         let rotated: Vec<_> = records().filter_map(|record| rotated(self.compiler.directory(), record)).collect();
         // Together as far as no record comes twice: keys that were added one after the other share a leaf.
@@ -229,6 +230,7 @@ impl Writer {
         let compiler = &self.compiler;
         self.unused_sets.retain(|set| !compiler.uses_set(set));
         self.shared.publish(&self.compiler, &self.head);
+        self.shared.publishes.observe(began.elapsed());
         let Reading { uses, clock, .. } = &self.shared.reading;
         for (mode, id, code) in rotated {
             uses.set_aside((mode, id), code, clock.now());
@@ -321,7 +323,7 @@ impl Writer {
             caught(|| {
                 let mut transaction = shared.store.begin(&self.head)?;
                 transaction.put_uses(part.uses.iter().copied())?;
-                transaction.commit(now)
+                shared.commits.time(|| transaction.commit(now))
             })
         });
         match stored {

@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
 
 use super::connection::{Connection, Filled};
-use super::{Serving, convert};
+use super::{Door, Serving, convert};
 use crate::model::{Code, Kind, LastUses, Record};
 use crate::registry::{
     Apply, Asker, Listed, Order, Origin, Outcome, Refusal, Registry, Sent, StoreFault, Unreached, Wanted,
@@ -30,8 +30,8 @@ const BYTES_AT_ONCE: usize = 32 * 1024;
 
 /// Serves one connection until it is over.
 pub(super) async fn serve(stream: UnixStream, serving: Arc<Serving>, origin: Origin, stop: CancellationToken) {
-    let limits = (ADMIN_FRAME_BYTES_MAX, ADMIN_ERROR);
-    let mut connection = Connection::new(stream, limits, serving.deadlines, stop.clone());
+    let (bounds, deadlines) = ((ADMIN_FRAME_BYTES_MAX, ADMIN_ERROR), serving.control.rules().deadlines);
+    let mut connection = Connection::new(stream, bounds, deadlines, stop.clone());
     let mut desk = Desk { serving, origin, stop, upload: None, importing: None };
     loop {
         let filled = desk.fill(&mut connection).await;
@@ -356,6 +356,9 @@ impl Desk {
 
     fn status(&self) -> StatusReport {
         let summary = self.serving.registry.summary();
+        let reload = self.serving.control.last_reload();
+        let (recent_questions, recent_time) = self.serving.meters.recent();
+        let whole = |number: u128| u64::try_from(number).unwrap_or(u64::MAX);
         StatusReport {
             version: env!("CARGO_PKG_VERSION").to_string(),
             pid: std::process::id(),
@@ -370,11 +373,22 @@ impl Desk {
             tokens: summary.counts.tokens,
             sessions: summary.counts.sessions,
             tag_sets: summary.counts.tag_sets,
-            query_connections: self.serving.query_gate.open() as u64,
-            admin_connections: self.serving.admin_gate.open() as u64,
+            query_connections: self.serving.open(Door::Query),
+            admin_connections: self.serving.open(Door::Admin),
             questions: summary.questions,
             writable: summary.writable,
             alarms: summary.alarms,
+            http_connections: self.serving.open(Door::Http),
+            refused_connections: self.serving.refused_connections(),
+            verdicts: convert::verdict_counts(&self.serving.meters.verdicts()),
+            recent_questions,
+            recent_millis: whole(recent_time.as_millis()),
+            commits: summary.commits.count(),
+            commit_micros: summary.commits.nanos / 1000,
+            unflushed_use_age: summary.unflushed_use_age,
+            database_bytes: summary.database_bytes,
+            reloaded_at: reload.as_ref().map(|reload| reload.at.0),
+            reload_refused: reload.and_then(|reload| reload.refused),
         }
     }
 

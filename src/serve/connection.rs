@@ -23,7 +23,7 @@ const TRIM_AFTER: Duration = Duration::from_secs(1);
 pub(super) const WRITE_BYTES_MAX: usize = 256 * 1024;
 
 /// How long a connection may take.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Deadlines {
     /// For the rest of a frame whose first byte has come, and for a peer to take its replies.
     pub frame: Duration,
@@ -145,6 +145,7 @@ impl Connection {
 
     /// Takes what the socket holds already: it was received before the stop.
     fn take_rest(&mut self) -> Filled {
+        self.last_byte = Instant::now();
         while self.input.len() <= self.frame_bytes_max {
             self.input.reserve(READ_BYTES_MAX);
             match self.stream.try_read_buf(&mut self.input) {
@@ -215,6 +216,11 @@ impl Connection {
             let deadline = self.deadline();
             self.alarm.as_mut().reset(deadline);
         }
+    }
+
+    /// When the last read came back.
+    pub(super) const fn last_read(&self) -> Instant {
+        self.last_byte
     }
 
     /// Where replies are appended.

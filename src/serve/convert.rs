@@ -9,6 +9,7 @@ use keyward_proto::query::{
     Reason as WireReason, Route as OwnedRoute, RouteRef, TargetVerdict, Texts, Verdict as OwnedVerdict, VerdictRef,
 };
 
+use super::meters::AskDoor;
 use crate::model::record::{AgentName, Attributes, Label};
 use crate::model::{
     Agent, AgentEdit, AllowList, Binding, Code, CodeHash, CodeSlot, Credential, CredentialEdit, Edit, Endpoint,
@@ -64,6 +65,10 @@ const fn reason_and_status(verdict: &Verdict<'_>) -> (u16, u16) {
         Verdict::Deny(denied) => (reason(*denied).number(), denied.status()),
         Verdict::Unavailable => (WireReason::Unavailable.number(), 503),
     }
+}
+
+pub(super) const fn reason_number(verdict: &Verdict<'_>) -> u16 {
+    reason_and_status(verdict).0
 }
 
 pub(super) fn verdict<'d>(verdict: &Verdict<'d>) -> VerdictRef<'d> {
@@ -466,6 +471,22 @@ fn last_use(used: LastUse) -> wire::LastUse {
 
 fn pairs(pairs: &[(Box<str>, Box<str>)]) -> Vec<(String, String)> {
     pairs.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect()
+}
+
+// ---- counts ----
+
+/// The verdicts that were given at least once.
+pub(super) fn verdict_counts(by_door: &[[u64; WireReason::ALL.len()]; 2]) -> Vec<wire::VerdictCount> {
+    let doors = AskDoor::ALL.into_iter().zip(by_door);
+    let all = doors.flat_map(|(door, counts)| WireReason::ALL.into_iter().zip(counts).map(move |pair| (door, pair)));
+    let given = all.filter(|(_, (_, count))| **count > 0);
+    given
+        .map(|(door, (reason, count))| wire::VerdictCount {
+            door: door.name().to_string(),
+            reason: reason.number(),
+            count: *count,
+        })
+        .collect()
 }
 
 // ---- differences ----

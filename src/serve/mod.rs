@@ -4,26 +4,36 @@
 //! |---|---|
 //! | here | accepting: limits, classes of errors, peer identity |
 //! | [`listen`] | making sockets |
+//! | `gate` | how many connections there may be |
+//! | `control` | the rules that may change while the doors are open |
 //! | `connection` | one framed connection: buffers and deadlines |
 //! | `query` | `query.sock`: HOT PATH 1/2 |
 //! | `admin` | `admin.sock` |
 //! | `http` | `http.sock` and the loopback listener |
+//! | `meters` | what the doors count and log of it; `/metrics` |
 //! | `convert` | between wire and model |
 
 mod admin;
 mod connection;
+mod control;
 mod convert;
+mod gate;
 mod http;
 pub mod listen;
+mod meters;
 pub mod query;
 
-use std::collections::HashMap;
 use std::io::{self, Write as _};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 pub use connection::Deadlines;
+pub use control::{Control, Reload, Rules};
+pub use gate::ConnectionLimits;
+use gate::{Cause, Gate, Place, Refused, TCP_PEERS};
 use keyward_proto::frame::{ADMIN_ERROR, ErrorCode, FrameError, QUERY_ERROR, put_error};
+pub use meters::{AskDoor, DenialLog, Notes};
+use meters::{Exposition, MARK_INTERVAL, Meters, Suppressed, exposed};
 use nix::errno::Errno;
 use nix::unistd::{Gid, Uid, User, getgrouplist};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
@@ -38,20 +48,8 @@ use crate::registry::{Origin, Peer, Registry};
 pub const ADMIN_CONNECTIONS_MAX: usize = 128;
 /// How long accepting pauses when the system is out of descriptors or memory: trying again at once would spin.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
-/// TCP peers have no user id and count as one user; this id, `(uid_t) -1`, is nobody's.
-const TCP_PEERS: u32 = u32::MAX;
-
-/// How many connections there may be.
-#[derive(Clone, Copy, Debug)]
-pub struct ConnectionLimits {
-    /// In total.
-    pub total: usize,
-    /// By one user.
-    pub per_uid: usize,
-}
-
 /// Who may use the admin socket, beside root and the daemon's own user.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Admins {
     /// Users.
     pub uids: Vec<u32>,
@@ -88,73 +86,54 @@ fn groups_of(uid: u32, gid: u32) -> Vec<u32> {
     groups.into_iter().map(Gid::as_raw).collect()
 }
 
-/// Counts connections, in total and by user.
-pub(crate) struct Gate {
-    limits: ConnectionLimits,
-    open: Mutex<HashMap<u32, usize>>,
-}
-
-/// One connection's place; given back when dropped.
-struct Place {
-    gate: Arc<Gate>,
-    uid: u32,
-}
-
-impl Gate {
-    fn new(limits: ConnectionLimits) -> Arc<Self> {
-        Arc::new(Self { limits, open: Mutex::default() })
-    }
-
-    fn counts(&self) -> MutexGuard<'_, HashMap<u32, usize>> {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn open(&self) -> usize {
-        self.counts().values().sum()
-    }
-
-    /// A place for one more connection of `uid`.
-    fn enter(self: &Arc<Self>, uid: u32) -> Result<Place, FrameError> {
-        let mut counts = self.counts();
-        let total: usize = counts.values().sum();
-        let own = counts.entry(uid).or_default();
-        let ConnectionLimits { total: total_max, per_uid: own_max } = self.limits;
-        let why = if total >= total_max {
-            format!("all {total_max} connections are taken; raise limits.connections, or close idle ones")
-        } else if *own >= own_max && uid == TCP_PEERS {
-            format!("TCP peers have {own_max} connections open; raise limits.connections_per_uid, or close idle ones")
-        } else if *own >= own_max {
-            format!("user {uid} has {own_max} connections open; raise limits.connections_per_uid, or close idle ones")
-        } else {
-            *own += 1;
-            return Ok(Place { gate: Arc::clone(self), uid });
-        };
-        Err(FrameError::new(ErrorCode::TooManyConnections, why))
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let mut counts = self.gate.counts();
-        if let Some(own) = counts.get_mut(&self.uid) {
-            *own -= 1;
-            if *own == 0 {
-                counts.remove(&self.uid);
-            }
-        }
-    }
-}
-
 /// What all connections share.
 pub(crate) struct Serving {
     registry: Arc<Registry>,
-    deadlines: Deadlines,
-    admins: Admins,
-    query_gate: Arc<Gate>,
-    admin_gate: Arc<Gate>,
-    http_gate: Arc<Gate>,
-    http: Arc<http::Door>,
+    control: Arc<Control>,
+    /// By [`Door`].
+    gates: [Arc<Gate>; 3],
+    meters: Meters,
     started_at: UnixSeconds,
+}
+
+impl Serving {
+    fn new(registry: Arc<Registry>, control: Arc<Control>) -> Self {
+        let started_at = registry.view().now();
+        let serving = Self { registry, control, gates: Default::default(), meters: Meters::default(), started_at };
+        serving.refill_log();
+        serving
+    }
+
+    /// Begins another minute of what is logged in samples.
+    fn refill_log(&self) {
+        self.meters.denials.refill(self.control.rules().denials_logged);
+        self.gates.iter().for_each(|gate| gate.refill());
+    }
+
+    fn gate(&self, door: Door) -> &Arc<Gate> {
+        &self.gates[door as usize]
+    }
+
+    fn open(&self, door: Door) -> u64 {
+        self.gate(door).open() as u64
+    }
+
+    fn refused_connections(&self) -> u64 {
+        self.gates.iter().flat_map(|gate| Cause::ALL.map(|cause| gate.refused(cause))).sum()
+    }
+
+    /// The text of `/metrics`.
+    fn exposed(&self) -> String {
+        let by_cause = |door: Door| Cause::ALL.map(|cause| (door.name(), cause.name(), self.gate(door).refused(cause)));
+        let exposition = Exposition {
+            summary: self.registry.summary(),
+            started_at: self.started_at.0,
+            connections: Door::ALL.map(|door| (door.name(), self.open(door))).into(),
+            refused: Door::ALL.into_iter().flat_map(by_cause).collect(),
+            reloads: self.control.reloads(),
+        };
+        exposed(exposition, &self.meters)
+    }
 }
 
 /// The listeners.
@@ -169,44 +148,23 @@ pub struct Doors {
     pub http_loopback: Option<TcpListener>,
 }
 
-/// How the doors are kept.
-pub struct Rules {
-    /// On the query socket.
-    pub connections: ConnectionLimits,
-    /// On the HTTP door, its loopback listener included.
-    pub http_connections: ConnectionLimits,
-    /// On all.
-    pub deadlines: Deadlines,
-    /// On the admin socket.
-    pub admins: Admins,
-    /// The cookie that carries a session over HTTP.
-    pub session_cookie: String,
-    /// From the stop's signal to the closing of what is still open.
-    pub stop_deadline: Duration,
-}
-
 /// Serves until `stop` is cancelled, then finishes what was received.
 ///
 /// # Errors
 /// When accepting fails for good.
-pub async fn serve(registry: Arc<Registry>, doors: Doors, rules: Rules, stop: CancellationToken) -> io::Result<()> {
-    let started_at = registry.view().now();
-    let admin_limits = ConnectionLimits { total: ADMIN_CONNECTIONS_MAX, per_uid: ADMIN_CONNECTIONS_MAX };
-    let serving = Arc::new(Serving {
-        started_at,
-        http: Arc::new(http::Door::new(Arc::clone(&registry), rules.session_cookie)),
-        registry,
-        deadlines: rules.deadlines,
-        admins: rules.admins,
-        query_gate: Gate::new(rules.connections),
-        admin_gate: Gate::new(admin_limits),
-        http_gate: Gate::new(rules.http_connections),
-    });
+pub async fn serve(
+    registry: Arc<Registry>,
+    doors: Doors,
+    control: Arc<Control>,
+    stop: CancellationToken,
+) -> io::Result<()> {
+    let serving = Arc::new(Serving::new(registry, control));
     let tasks = TaskTracker::new();
     let unix = |door| {
         let (serving, tasks, stop) = (&serving, &tasks, &stop);
         move |(stream, _)| admit(door, stream, serving, tasks, stop)
     };
+    let housekeeping = tokio::spawn(keep_house(Arc::clone(&serving), stop.clone()));
     // One door that fails for good closes the others: the supervisor must see it.
     let outcome = tokio::try_join!(
         accept(Door::Query, async || doors.query.accept().await, unix(Door::Query), &stop),
@@ -221,10 +179,56 @@ pub async fn serve(registry: Arc<Registry>, doors: Doors, rules: Rules, stop: Ca
     stop.cancel();
     drop(doors);
     tasks.close();
-    if tokio::time::timeout(rules.stop_deadline, tasks.wait()).await.is_err() {
+    let stop_deadline = serving.control.rules().stop_deadline;
+    if tokio::time::timeout(stop_deadline, tasks.wait()).await.is_err() {
         tracing::warn!(open = tasks.len(), "connections were cut off at the stop's deadline");
     }
+    if let Ok(mut told) = housekeeping.await {
+        told.tell(&serving);
+    }
     outcome.map(drop)
+}
+
+/// Until the stop: marks the count of questions, and begins a new minute of the log's samples.
+async fn keep_house(serving: Arc<Serving>, stop: CancellationToken) -> Told {
+    /// Marks in a minute.
+    const MARKS: u64 = 60 / MARK_INTERVAL.as_secs();
+    let mut told = Told::default();
+    let mut marks = 0;
+    let mut interval = tokio::time::interval(MARK_INTERVAL);
+    loop {
+        tokio::select! {
+            _ = interval.tick() => {}
+            () = stop.cancelled() => return told,
+        }
+        serving.meters.mark();
+        let wanted = serving.control.rules().denials_logged;
+        if marks % MARKS == 0 || wanted != told.lines {
+            told.tell(&serving);
+            told.lines = wanted;
+            serving.refill_log();
+        }
+        marks += 1;
+    }
+}
+
+/// What the log has said of the events that it did not say one by one.
+#[derive(Default)]
+struct Told {
+    /// Denials that were to be logged, for each reason, in the minute that ends.
+    lines: u32,
+    denials: [Suppressed; keyward_proto::query::Reason::ALL.len()],
+    refusals: [[Suppressed; Cause::ALL.len()]; 3],
+}
+
+impl Told {
+    fn tell(&mut self, serving: &Serving) {
+        let (denials, totals) = (&serving.meters.denials, serving.meters.verdicts_by_reason());
+        denials.tell_suppressed(&totals, &mut self.denials, self.lines > 0);
+        for (door, told) in Door::ALL.into_iter().zip(&mut self.refusals) {
+            serving.gate(door).tell_suppressed(door.name(), told);
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -235,6 +239,16 @@ enum Door {
 }
 
 impl Door {
+    const ALL: [Self; 3] = [Self::Query, Self::Admin, Self::Http];
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Query => "query",
+            Self::Admin => "admin",
+            Self::Http => "http",
+        }
+    }
+
     /// What a refused connection is sent, in the door's own language.
     fn refusal(self, error: &FrameError) -> Vec<u8> {
         let mut message = Vec::new();
@@ -269,11 +283,11 @@ async fn accept<C>(
         match AcceptError::of(&error) {
             AcceptError::Retry => {}
             AcceptError::Exhausted => {
-                tracing::error!(?door, %error, "no connection can be accepted; trying again shortly");
+                tracing::error!(door = door.name(), %error, "no connection can be accepted; trying again shortly");
                 tokio::time::sleep(EXHAUSTED_PAUSE).await;
             }
             AcceptError::Fatal => {
-                tracing::error!(?door, %error, "accepting failed for good");
+                tracing::error!(door = door.name(), %error, "accepting failed for good");
                 stop.cancel();
                 return Err(error);
             }
@@ -306,35 +320,36 @@ impl AcceptError {
 fn admit(door: Door, stream: UnixStream, serving: &Arc<Serving>, tasks: &TaskTracker, stop: &CancellationToken) {
     let (place, origin) = match judge_peer(door, &stream, serving) {
         Ok(judged) => judged,
-        Err(error) => {
-            tracing::warn!(?door, reason = %error.message, "a connection was refused");
+        Err(refused) => {
+            note_refused(door, &refused, serving);
             // A fresh socket has room for one small message, and tokio doesn't know yet that it has; where the write fails,
             // closing says it too.
-            let refusal = door.refusal(&error);
+            let refusal = door.refusal(&refused.error);
             let _ = stream.into_std().and_then(|mut stream| stream.write_all(&refusal));
             return;
         }
     };
-    tracing::debug!(?door, uid = place.uid, "connected");
+    tracing::debug!(door = door.name(), uid = place.uid, "connected");
     // A token of its own: a shared one's lock would be taken by every connection at every read.
     let (serving, stop) = (Arc::clone(serving), stop.child_token());
     tasks.spawn(async move {
         let _place = place;
         match door {
-            Door::Query => query::serve(stream, Arc::clone(&serving.registry), serving.deadlines, stop).await,
+            Door::Query => query::serve(stream, serving, stop).await,
             Door::Admin => admin::serve(stream, serving, origin, stop).await,
-            Door::Http => http::serve(stream, Arc::clone(&serving.http), serving.deadlines, stop).await,
+            Door::Http => http::serve(stream, serving, stop).await,
         }
     });
 }
 
 /// The same for a peer that came over the loopback interface, where nobody has an identity.
 fn admit_loopback(stream: TcpStream, serving: &Arc<Serving>, tasks: &TaskTracker, stop: &CancellationToken) {
-    let place = match serving.http_gate.enter(TCP_PEERS) {
+    let limits = serving.control.rules().http_connections;
+    let place = match serving.gate(Door::Http).enter(TCP_PEERS, limits) {
         Ok(place) => place,
-        Err(error) => {
-            tracing::warn!(door = ?Door::Http, reason = %error.message, "a connection was refused");
-            let _ = stream.try_write(&Door::Http.refusal(&error));
+        Err(refused) => {
+            note_refused(Door::Http, &refused, serving);
+            let _ = stream.try_write(&Door::Http.refusal(&refused.error));
             return;
         }
     };
@@ -344,31 +359,39 @@ fn admit_loopback(stream: TcpStream, serving: &Arc<Serving>, tasks: &TaskTracker
     let (serving, stop) = (Arc::clone(serving), stop.child_token());
     tasks.spawn(async move {
         let _place = place;
-        http::serve(stream, Arc::clone(&serving.http), serving.deadlines, stop).await;
+        http::serve(stream, serving, stop).await;
     });
 }
 
+/// Counts a refused connection and logs it, unless there were many in this minute.
+fn note_refused(door: Door, refused: &Refused, serving: &Serving) {
+    if serving.gate(door).note_refused(refused.cause) {
+        tracing::warn!(door = door.name(), reason = %refused.error.message, "a connection was refused");
+    }
+}
+
 /// Identity comes from the socket, once, here (`SO_PEERCRED`, unix(7)).
-fn judge_peer(door: Door, stream: &UnixStream, serving: &Serving) -> Result<(Place, Origin), FrameError> {
-    let peer = stream.peer_cred().map_err(|error| {
-        FrameError::new(ErrorCode::NotPermitted, format!("the peer's identity could not be read: {error}"))
-    })?;
-    let place = match door {
-        Door::Query => serving.query_gate.enter(peer.uid()),
-        Door::Http => serving.http_gate.enter(peer.uid()),
-        Door::Admin => {
-            if !serving.admins.allow(peer.uid(), peer.gid()) {
-                return Err(FrameError::new(ErrorCode::NotPermitted, not_permitted(serving, peer.uid())));
-            }
-            serving.admin_gate.enter(peer.uid())
+fn judge_peer(door: Door, stream: &UnixStream, serving: &Serving) -> Result<(Place, Origin), Refused> {
+    let not_permitted =
+        |why| Refused { cause: Cause::NotPermitted, error: FrameError::new(ErrorCode::NotPermitted, why) };
+    let peer =
+        stream.peer_cred().map_err(|error| not_permitted(format!("the peer's identity could not be read: {error}")))?;
+    let rules = serving.control.rules();
+    let limits = match door {
+        Door::Query => rules.connections,
+        Door::Http => rules.http_connections,
+        Door::Admin if !rules.admins.allow(peer.uid(), peer.gid()) => {
+            return Err(not_permitted(why_no_admin(&rules.admins, peer.uid())));
         }
-    }?;
+        Door::Admin => ConnectionLimits { total: ADMIN_CONNECTIONS_MAX, per_uid: ADMIN_CONNECTIONS_MAX },
+    };
+    let place = serving.gate(door).enter(peer.uid(), limits)?;
     let origin = Origin::Peer(Peer { uid: peer.uid(), gid: peer.gid(), pid: peer.pid() });
     Ok((place, origin))
 }
 
-fn not_permitted(serving: &Serving, uid: u32) -> String {
-    if serving.admins.ids_are_mapped {
+fn why_no_admin(admins: &Admins, uid: u32) -> String {
+    if admins.ids_are_mapped {
         return "user ids are mapped in the daemon's namespace, so nobody can be told apart: run it without \
                 PrivateUsers= or outside the user namespace"
             .to_string();
@@ -396,21 +419,6 @@ mod tests {
         for (errno, class) in table {
             assert_eq!(AcceptError::of(&io::Error::from(errno)), class, "{errno}");
         }
-    }
-
-    #[test]
-    fn a_gate_counts_in_total_and_by_user_and_gives_places_back() {
-        let gate = Gate::new(ConnectionLimits { total: 3, per_uid: 2 });
-        let first = gate.enter(1).ok();
-        let second = gate.enter(1).ok();
-        assert!(first.is_some() && second.is_some());
-        assert!(gate.enter(1).is_err(), "one user has all of its places");
-        let third = gate.enter(2).ok();
-        assert!(third.is_some());
-        assert!(gate.enter(2).is_err(), "all places are taken");
-        drop(second);
-        assert_eq!(gate.open(), 2);
-        assert!(gate.enter(2).is_ok());
     }
 
     #[test]

@@ -225,6 +225,17 @@ impl Transaction<'_> {
         Ok(self.head)
     }
 
+    /// Commits, as a revision of its own, that the time of the last commit is `now`, although that lies before it: the one
+    /// way back after the system's clock was ahead by mistake.
+    ///
+    /// # Errors
+    /// As [`Transaction::commit`].
+    pub fn set_clock_back(mut self, now: UnixSeconds) -> Result<Head, StoreFault> {
+        self.head.row.revision += 1;
+        self.head.row.committed_at = now.0;
+        self.commit(now)
+    }
+
     fn expect_sound(&self, table: Table) -> Result<(), StoreFault> {
         if self.head.broken.contains(&table) { Err(StoreFault::BrokenTable(table)) } else { Ok(()) }
     }

@@ -126,7 +126,12 @@ fn status_tells_the_daemons_state() {
         "version": env!("CARGO_PKG_VERSION"), "pid": daemon.pid(), "started_at": start, "now": now, "clock_behind": 0,
         "database": home.database(), "revision": 2, "agents": 2, "endpoints": 3, "keys": 2, "tokens": 0, "sessions": 0,
         "tag_sets": status["tag_sets"], "query_connections": status["query_connections"],
-        "admin_connections": status["admin_connections"], "questions": 1, "writable": true, "alarms": []
+        "admin_connections": status["admin_connections"], "questions": 1, "writable": true, "alarms": [],
+        "http_connections": 0, "refused_connections": 0,
+        "verdicts": [{ "door": "query", "reason": "missing_credential", "count": 1 }],
+        "recent_questions": 1, "recent_millis": status["recent_millis"],
+        "commits": 2, "commit_micros": status["commit_micros"], "unflushed_use_age": null,
+        "database_bytes": std::fs::metadata(home.database()).unwrap().len(), "reloaded_at": null, "reload_refused": null
     });
     assert_eq!(status, wanted);
     let said = home.run(&["status"]);

@@ -354,6 +354,39 @@ pub struct StatusReport {
     pub writable: bool,
     /// What is wrong, a sentence each; empty when all is well.
     pub alarms: Vec<String>,
+    /// Open connections on the HTTP door.
+    pub http_connections: u64,
+    /// Connections refused since the start, on all doors.
+    pub refused_connections: u64,
+    /// Verdicts since the start, by door and reason; those that were never given are left out.
+    pub verdicts: Vec<VerdictCount>,
+    /// Targets judged lately: within `recent_millis`.
+    pub recent_questions: u64,
+    /// Milliseconds.
+    pub recent_millis: u64,
+    /// Commits since the start.
+    pub commits: u64,
+    /// Microseconds that they took together.
+    pub commit_micros: u64,
+    /// Seconds since the oldest use that is not stored yet; `None` when all are.
+    pub unflushed_use_age: Option<u64>,
+    /// Size of the database's file; `None` when it can't be told.
+    pub database_bytes: Option<u64>,
+    /// When the configuration was last reloaded, unix seconds; `None` when it never was.
+    pub reloaded_at: Option<u64>,
+    /// Why the last reload left the configuration as it was; `None` when it did not.
+    pub reload_refused: Option<String>,
+}
+
+/// How often a verdict was given.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct VerdictCount {
+    /// `query` or `http`.
+    pub door: String,
+    /// [`crate::query::Reason::number`]
+    pub reason: u16,
+    /// Targets, each of a batch by itself.
+    pub count: u64,
 }
 
 /// The value of a field in a difference.

@@ -4,7 +4,7 @@ use keyward_proto::admin::{
     CredentialName, CredentialPatch, CredentialRecord, Done, EndpointPatch, EndpointRecord, Explain, Explanation,
     Export, ExportPage, ExportedRecord, FieldChange, FieldValue, Import, Imported, Kind, LastUse, List, Page, Patch,
     Reach, Record, RefusalKind, Refused, RefusedPatch, Report, RetiringPatch, Rotate, Rotation, Secret, Selector,
-    SetText, StatusReport, Step, Upload,
+    SetText, StatusReport, Step, Upload, VerdictCount,
 };
 use keyward_proto::query::{Mode, Reason, Verdict};
 
@@ -416,31 +416,8 @@ fn answers() -> Vec<Vector> {
                 },
             }),
         ),
-        reply(
-            "status_report",
-            "The fields in order: '0.1.0', 4242, 1800000000, 1800000060, 1, '/var/lib/keyward/keyward.redb', 77, \
-             then 2 to 10, true, one alarm 'the clock stands behind'.",
-            AdminReply::Status(StatusReport {
-                version: "0.1.0".to_owned(),
-                pid: 4242,
-                started_at: 1_800_000_000,
-                now: 1_800_000_060,
-                clock_behind: 1,
-                database: "/var/lib/keyward/keyward.redb".to_owned(),
-                revision: 77,
-                agents: 2,
-                endpoints: 3,
-                keys: 4,
-                tokens: 5,
-                sessions: 6,
-                tag_sets: 7,
-                query_connections: 8,
-                admin_connections: 9,
-                questions: 10,
-                writable: true,
-                alarms: strings(&["the clock stands behind"]),
-            }),
-        ),
+        status_report(),
+        status_report_quiet(),
         reply("received", "Part 1.", AdminReply::Received(1)),
         reply(
             "imported",
@@ -557,4 +534,86 @@ fn refusals() -> Vec<Vector> {
             )
         },
     ]
+}
+
+fn status_report() -> Vector {
+    reply(
+        "status_report",
+        "The fields in order: '0.1.0', 4242, 1800000000, 1800000060, 1, '/var/lib/keyward/keyward.redb', 77, \
+         then 2 to 10, true, one alarm 'the clock stands behind', 11, 12, two verdicts (query 0 13, http 17 14), 15 to 20, \
+         a reload at 1800000050 that was refused with 'line 3'.",
+        AdminReply::Status(StatusReport {
+            version: "0.1.0".to_owned(),
+            pid: 4242,
+            started_at: 1_800_000_000,
+            now: 1_800_000_060,
+            clock_behind: 1,
+            database: "/var/lib/keyward/keyward.redb".to_owned(),
+            revision: 77,
+            agents: 2,
+            endpoints: 3,
+            keys: 4,
+            tokens: 5,
+            sessions: 6,
+            tag_sets: 7,
+            query_connections: 8,
+            admin_connections: 9,
+            questions: 10,
+            writable: true,
+            alarms: strings(&["the clock stands behind"]),
+            http_connections: 11,
+            refused_connections: 12,
+            verdicts: vec![
+                VerdictCount { door: "query".to_owned(), reason: 0, count: 13 },
+                VerdictCount { door: "http".to_owned(), reason: 17, count: 14 },
+            ],
+            recent_questions: 15,
+            recent_millis: 16,
+            commits: 17,
+            commit_micros: 18,
+            unflushed_use_age: Some(19),
+            database_bytes: Some(20),
+            reloaded_at: Some(1_800_000_050),
+            reload_refused: Some("line 3".to_owned()),
+        }),
+    )
+}
+
+fn status_report_quiet() -> Vector {
+    reply(
+        "status_report_quiet",
+        "Nothing was asked and nothing changed: '0.1.0', 4242, 1800000000 twice, no clock behind, '/d', then zeros, true, \
+         no alarm, no verdict, no use, no size, no reload.",
+        AdminReply::Status(StatusReport {
+            version: "0.1.0".to_owned(),
+            pid: 4242,
+            started_at: 1_800_000_000,
+            now: 1_800_000_000,
+            clock_behind: 0,
+            database: "/d".to_owned(),
+            revision: 0,
+            agents: 0,
+            endpoints: 0,
+            keys: 0,
+            tokens: 0,
+            sessions: 0,
+            tag_sets: 0,
+            query_connections: 0,
+            admin_connections: 0,
+            questions: 0,
+            writable: true,
+            alarms: Vec::new(),
+            http_connections: 0,
+            refused_connections: 0,
+            verdicts: Vec::new(),
+            recent_questions: 0,
+            recent_millis: 0,
+            commits: 0,
+            commit_micros: 0,
+            unflushed_use_age: None,
+            database_bytes: None,
+            reloaded_at: None,
+            reload_refused: None,
+        }),
+    )
 }

@@ -185,3 +185,22 @@ fn what_was_noted_of_a_code_that_is_retiring_now_stays_known_beside_the_new_ones
     found.sort_by_key(|(_, used)| used.address);
     assert_eq!(found, [(7, last(1, NOW, Some("10.0.0.1"))), (7, last(2, NOW, Some("10.0.0.2")))]);
 }
+
+#[test]
+fn the_oldest_use_that_waits_is_known_until_it_is_stored_and_again_when_that_failed() {
+    let (book, agent) = (UseBook::new(), AgentTerms::new(1, "Admin", []));
+    assert_eq!(book.oldest_waiting(), None);
+    for (id, slot, at) in
+        [(7, CodeSlot::Current, NOW.0), (8, CodeSlot::Retiring, NOW.0 - 9), (9, CodeSlot::Current, NOW.0 - 5)]
+    {
+        book.note(&identity(&agent, id, slot, mark(9)), UnixSeconds(at), None);
+    }
+    let oldest = Some(UnixSeconds(NOW.0 - 9));
+    assert_eq!(book.oldest_waiting(), oldest);
+    round(&book, 9, false);
+    assert_eq!(book.oldest_waiting(), oldest, "nothing was stored");
+    round(&book, 9, true);
+    assert_eq!(book.oldest_waiting(), None);
+    book.note(&identity(&agent, 7, CodeSlot::Current, mark(9)), UnixSeconds(NOW.0 + 1), None);
+    assert_eq!(book.oldest_waiting(), Some(UnixSeconds(NOW.0 + 1)));
+}

@@ -14,6 +14,7 @@ use serde_json::{Map, Value, json};
 use super::Reply;
 use crate::model::Verdict;
 use crate::serve::convert;
+use crate::serve::meters::CONTENT_TYPE as METRICS_TYPE;
 
 const STATUS: HeaderName = HeaderName::from_static("x-keyward-status");
 const REASON: HeaderName = HeaderName::from_static("x-keyward-reason");
@@ -172,6 +173,14 @@ pub(super) fn health(ready: bool) -> Reply {
     let mut reply = Response::new(Full::new(Bytes::from_static(text.as_bytes())));
     *reply.status_mut() = status;
     reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    reply.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    reply
+}
+
+/// The answer of `/metrics`.
+pub(super) fn metrics(text: String) -> Reply {
+    let mut reply = Response::new(Full::new(Bytes::from(text)));
+    reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(METRICS_TYPE));
     reply.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     reply
 }

@@ -1,4 +1,4 @@
-//! The HTTP door: `/auth/nginx`, `/auth/forward`, `/me`, `/healthz`, on `http.sock` and the loopback listener.
+//! The HTTP door: `/auth/nginx`, `/auth/forward`, `/me`, `/healthz`, `/metrics`, on `http.sock` and the loopback listener.
 //!
 //! | part | what is in it |
 //! |---|---|
@@ -16,6 +16,7 @@ mod watch;
 use std::convert::Infallible;
 use std::future::{poll_fn, ready};
 use std::sync::Arc;
+use std::time::Instant;
 
 use http_body_util::Full;
 use hyper::body::Bytes;
@@ -26,11 +27,13 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::sync::CancellationToken;
 
-use super::Deadlines;
-use crate::model::Verdict;
-use crate::registry::{Registry, Target};
+use super::meters::{AskDoor, Notes};
+use super::{Serving, convert};
+use crate::model::{Reason, Verdict};
+use crate::registry::Target;
 use answers::AuthDoor;
 use head::HEAD_BYTES_MAX;
+use headers::Presented;
 use watch::Watched;
 
 /// What a connection beyond the limits is told.
@@ -42,18 +45,13 @@ const BUFFER_BYTES_MAX: usize = 2 * HEAD_BYTES_MAX;
 
 type Reply = Response<Full<Bytes>>;
 
-/// What all connections share.
-pub(super) struct Door {
-    registry: Arc<Registry>,
-    session_cookie: String,
-}
-
 /// Serves one connection until it is over.
-pub(super) async fn serve<S>(stream: S, door: Arc<Door>, deadlines: Deadlines, stop: CancellationToken)
+pub(super) async fn serve<S>(stream: S, serving: Arc<Serving>, stop: CancellationToken)
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let watched = Watched::new(stream, deadlines, stop.clone());
+    let watched = Watched::new(stream, serving.control.rules().deadlines, stop.clone());
+    let door = Door { share: serving.meters.of(AskDoor::Http).share(), serving };
     let service = service_fn(move |request| ready(Ok::<_, Infallible>(door.answer(&request))));
     let mut connection = Builder::new()
         // Its own would begin with the silence between requests; `watch` knows when a head begins.
@@ -74,18 +72,22 @@ where
     connection.into_parts().io.into_inner().close().await;
 }
 
-impl Door {
-    pub(super) const fn new(registry: Arc<Registry>, session_cookie: String) -> Self {
-        Self { registry, session_cookie }
-    }
+/// One connection's requests.
+struct Door {
+    serving: Arc<Serving>,
+    /// Of the door's counts.
+    share: usize,
+}
 
+impl Door {
     /// Answers one request whose head was read; its body is never waited for.
     fn answer<B: hyper::body::Body>(&self, request: &Request<B>) -> Reply {
         let mut reply = match request.uri().path() {
             "/auth/nginx" => self.auth(AuthDoor::Nginx, request),
             "/auth/forward" => self.auth(AuthDoor::Forward, request),
             "/me" => reading_only(request, || self.me(request)),
-            "/healthz" => reading_only(request, || self.health()),
+            "/healthz" => reading_only(request, || answers::health(self.serving.registry.is_writable())),
+            "/metrics" => reading_only(request, || answers::metrics(self.serving.exposed())),
             _ => answers::not_found(),
         };
         if !request.body().is_end_stream() {
@@ -96,27 +98,43 @@ impl Door {
     }
 
     fn auth<B>(&self, door: AuthDoor, request: &Request<B>) -> Reply {
-        let asked = match headers::auth(door, request.headers(), &self.session_cookie) {
-            Ok(asked) => asked,
-            Err(refused) => return answers::auth(door, &Verdict::Deny(refused)),
-        };
-        // The state is taken after the head was read: promise 2.5.
-        let view = self.registry.view();
-        let target = Target::Endpoint { method: asked.method, path: asked.path };
-        answers::auth(door, &view.check(&asked.asker.question(), &target))
+        let began = Instant::now();
+        let asked = headers::auth(door, request.headers(), &self.serving.control.rules().session_cookie);
+        let asked = asked.map(|asked| (asked.asker, Target::Endpoint { method: asked.method, path: asked.path }));
+        self.judge(began, asked, |verdict| answers::auth(door, verdict))
     }
 
     fn me<B>(&self, request: &Request<B>) -> Reply {
-        let asker = match headers::who(request.headers(), &self.session_cookie) {
-            Ok(asker) => asker,
-            Err(refused) => return answers::me(&Verdict::Deny(refused)),
-        };
-        let view = self.registry.view();
-        answers::me(&view.check(&asker.question(), &Target::Nobody))
+        let began = Instant::now();
+        let asker = headers::who(request.headers(), &self.serving.control.rules().session_cookie);
+        self.judge(began, asker.map(|asker| (asker, Target::Nobody)), answers::me)
     }
 
-    fn health(&self) -> Reply {
-        answers::health(self.registry.is_writable())
+    /// Answers and counts a question, or the refusal of its form.
+    fn judge(
+        &self,
+        began: Instant,
+        asked: Result<(Presented<'_>, Target<'_>), Reason>,
+        answer: impl FnOnce(&Verdict<'_>) -> Reply,
+    ) -> Reply {
+        let mut notes = Notes::new(AskDoor::Http, &self.serving.meters.denials);
+        let reply = match asked {
+            Ok((asker, target)) => {
+                // The state is taken after the head was read: promise 2.5.
+                let view = self.serving.registry.view();
+                let mut inquiry = view.inquire(asker.question());
+                let verdict = view.answer(&mut inquiry, &target);
+                notes.note(convert::reason_number(&verdict), &mut inquiry, &target);
+                answer(&verdict)
+            }
+            Err(refused) => {
+                let verdict = Verdict::Deny(refused);
+                notes.count(convert::reason_number(&verdict));
+                answer(&verdict)
+            }
+        };
+        self.serving.meters.of(AskDoor::Http).add(self.share, &notes, began.elapsed());
+        reply
     }
 }
 

@@ -1,0 +1,249 @@
+//! Data directory, pepper, database, clock, left-over files, room on the disk.
+
+use std::fs::Metadata;
+use std::io::{self, Write};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+
+use nix::sys::statvfs::statvfs;
+
+use super::doors::Met;
+use super::person::{shown, user_name};
+use super::{CLOCK_BEHIND_SECONDS, Findings, now};
+use crate::config::{Config, Source};
+use crate::daemon::files::DirectoryLock;
+use crate::daemon::{StartError, pepper};
+use crate::model::{Kind, Mode, Pepper, UnixSeconds};
+use crate::registry::{DATABASE_FILE, OpenError};
+use crate::store::{Head, Loaded, Store};
+
+/// Names that a start or a stop that was cut short leaves behind.
+const LEFT_OVERS: [&str; 2] = ["keyward.redb.new", "pepper.new"];
+/// With less free than this, changes may be refused at any moment.
+const ROOM_BYTES_MIN: u64 = 16 * 1024 * 1024;
+/// A day's changes of a busy host, and then some.
+const ROOM_BYTES_GOOD: u64 = 256 * 1024 * 1024;
+const OTHERS_WRITE: u32 = 0o002;
+const OTHERS: u32 = 0o077;
+const HOW_TO_ACCEPT: &str =
+    "set the system's clock; if the last commit's time was wrong, stop keyward and run keyward doctor --accept-clock";
+
+/// Looks at what the daemon keeps; `daemon` is one that runs.
+pub(super) fn look(config: &Config, daemon: Option<&Met>, findings: &mut Findings) {
+    const CHECK: &str = "data directory";
+    let data = &config.data;
+    let home = match std::fs::metadata(data) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let what = format!("{} is not there", data.display());
+            findings.warning(CHECK, what, "start keyward, which makes it, or name another with --data");
+            return;
+        }
+        Err(error) => return findings.unseen(CHECK, data, &error),
+        Ok(found) if !found.is_dir() => {
+            let what = format!("{} is no directory", data.display());
+            return findings.problem(CHECK, what, "move it away, or name another with --data");
+        }
+        Ok(found) => found,
+    };
+    if home.mode() & OTHERS_WRITE != 0 {
+        let what = format!("anybody may write in {}, and put another database there", data.display());
+        findings.problem(CHECK, what, format!("chmod o-w {}", data.display()));
+    } else {
+        findings.ok(CHECK, format!("{} ({})", data.display(), shown(&home)));
+    }
+    let pepper = look_at_pepper(data, &home, daemon, findings);
+    look_at_database(data, &home, findings);
+    match daemon {
+        Some(Met { status: Some(status) }) => {
+            look_at_alarms(&status.alarms, status.writable, findings);
+            look_at_clock(status.clock_behind, findings);
+        }
+        Some(Met { status: None }) => {}
+        None => look_inside(data, pepper.as_ref(), findings),
+    }
+    look_at_left_overs(data, daemon.is_some(), findings);
+    look_at_room(data, findings);
+}
+
+fn look_at_pepper(data: &Path, home: &Metadata, daemon: Option<&Met>, findings: &mut Findings) -> Option<Pepper> {
+    const CHECK: &str = "pepper";
+    let path = data.join(pepper::PEPPER_FILE);
+    match pepper::load_existing(data) {
+        Ok(Some(pepper)) => {
+            match std::fs::metadata(&path) {
+                Ok(found) => look_at_owner(CHECK, &path, &found, home, findings),
+                Err(_) => findings.ok(CHECK, "a systemd credential"),
+            }
+            Some(pepper)
+        }
+        Ok(None) if daemon.is_some_and(|met| met.status.is_some()) => {
+            findings.ok(CHECK, "no file: the daemon has it as a systemd credential");
+            None
+        }
+        Ok(None) if data.join(DATABASE_FILE).exists() => {
+            let what = format!("there is a database but no {}: without it no code can match", path.display());
+            let remedy = "put back the one that belongs to the database (it is not in backups); where the unit gives it \
+                          as a credential, look while keyward runs";
+            findings.problem(CHECK, what, remedy);
+            None
+        }
+        Ok(None) => {
+            findings.ok(CHECK, "none yet: the first start makes it");
+            None
+        }
+        Err(error) => {
+            findings.problem_of(CHECK, &error);
+            None
+        }
+    }
+}
+
+/// What is kept must belong to whom the directory belongs to: the daemon runs as that user.
+fn look_at_owner(check: &'static str, path: &Path, found: &Metadata, home: &Metadata, findings: &mut Findings) {
+    let (shown, path) = (shown(found), path.display());
+    if found.uid() != home.uid() {
+        let owner = user_name(home.uid());
+        let what = format!("{path} ({shown}) does not belong to {owner}, as the data directory does");
+        findings.problem(check, what, format!("chown {owner}: {path}"));
+    } else if found.mode() & OTHERS != 0 {
+        findings.problem(check, format!("{path} ({shown}) is open to others"), format!("chmod 600 {path}"));
+    } else {
+        findings.ok(check, format!("{path} ({shown}, {} bytes)", found.len()));
+    }
+}
+
+fn look_at_database(data: &Path, home: &Metadata, findings: &mut Findings) {
+    let path = data.join(DATABASE_FILE);
+    match std::fs::metadata(&path) {
+        Ok(found) => look_at_owner("database", &path, &found, home, findings),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            findings.ok("database", "none yet: the first start makes it");
+        }
+        Err(error) => findings.unseen("database", &path, &error),
+    }
+}
+
+/// What a running daemon knows of its own database.
+fn look_at_alarms(alarms: &[String], writable: bool, findings: &mut Findings) {
+    const CHECK: &str = "integrity";
+    // The clock has a finding of its own.
+    let of_database = alarms.iter().filter(|alarm| !alarm.starts_with("the system's clock"));
+    let before = findings.0.len();
+    for alarm in of_database {
+        findings.problem_of(CHECK, alarm);
+    }
+    if !writable {
+        findings.problem(CHECK, "changes are refused: the storage failed", "look at the log and for room on the disk");
+    }
+    if findings.0.len() == before {
+        findings.ok(CHECK, "the daemon proved every row at its start, and takes changes");
+    }
+}
+
+fn look_at_clock(behind: u64, findings: &mut Findings) {
+    if behind > CLOCK_BEHIND_SECONDS {
+        let what =
+            format!("the system's clock stands {behind} s behind the last commit: times are judged by the later one");
+        findings.problem("clock", what, HOW_TO_ACCEPT);
+    } else {
+        findings.ok("clock", "not behind the last commit");
+    }
+}
+
+/// Opens the database of a daemon that does not run, and proves every row.
+fn look_inside(data: &Path, pepper: Option<&Pepper>, findings: &mut Findings) {
+    const CHECK: &str = "integrity";
+    let Some(pepper) = pepper.filter(|_| data.join(DATABASE_FILE).exists()) else { return };
+    let opened = open(data, pepper);
+    let (_store, loaded, _lock) = match opened {
+        Ok(opened) => opened,
+        Err(error) => return findings.problem_of(CHECK, &error),
+    };
+    for damage in &loaded.damage {
+        findings.problem_of(CHECK, damage);
+    }
+    if loaded.damage.is_empty() {
+        let rows = |kind| loaded.head.rows(kind);
+        let credentials: u64 = Mode::ALL.into_iter().map(|mode| rows(Kind::Credential(mode))).sum();
+        let what = format!(
+            "every row proved itself: revision {}, {} agents, {} endpoints, {credentials} credentials, removed and revoked \
+             ones too",
+            loaded.head.revision().0,
+            rows(Kind::Agent),
+            rows(Kind::Endpoint)
+        );
+        findings.ok(CHECK, what);
+    }
+    look_at_clock(loaded.head.committed_at().0.saturating_sub(now()), findings);
+}
+
+/// Never makes a database: the file is there.
+fn open(data: &Path, pepper: &Pepper) -> Result<(Store, Loaded, DirectoryLock), StartError> {
+    let lock = DirectoryLock::take(data).map_err(StartError::Directory)?;
+    let (store, loaded) = Store::open(data, pepper, &mut |_| {}).map_err(StartError::Database)?;
+    Ok((store, loaded, lock))
+}
+
+fn look_at_left_overs(data: &Path, runs: bool, findings: &mut Findings) {
+    const CHECK: &str = "left-over files";
+    let found: Vec<_> = LEFT_OVERS.iter().filter(|name| data.join(name).exists()).copied().collect();
+    if found.is_empty() {
+        findings.ok(CHECK, "none");
+        return;
+    }
+    let what = format!("{} in {}, of a start that was cut short", found.join(" and "), data.display());
+    let remedy = if runs { "remove it: the daemon runs without it" } else { "none needed: the next start clears it" };
+    findings.warning(CHECK, what, remedy);
+}
+
+fn look_at_room(data: &Path, findings: &mut Findings) {
+    const CHECK: &str = "room";
+    const MIB: u64 = 1024 * 1024;
+    let room = match statvfs(data) {
+        Ok(found) => found.blocks_available() * found.fragment_size(),
+        Err(errno) => return findings.unseen(CHECK, data, &errno.into()),
+    };
+    let what = format!("{} MiB free for {}", room / MIB, data.display());
+    let remedy = "make room: a full disk refuses changes, while questions go on being answered";
+    if room < ROOM_BYTES_MIN {
+        findings.problem(CHECK, what, remedy);
+    } else if room < ROOM_BYTES_GOOD {
+        findings.warning(CHECK, what, remedy);
+    } else {
+        findings.ok(CHECK, what);
+    }
+}
+
+/// `doctor --accept-clock`: lets the time start from the system's clock again, although the last commit was later.
+///
+/// # Errors
+/// A daemon runs, or the database can't be opened or written.
+pub fn accept_clock(source: &Source, json: bool, out: &mut impl Write) -> Result<(), StartError> {
+    let config = source.load().map_err(StartError::Config)?;
+    crate::daemon::process::harden().map_err(|error| StartError::System("protect the process's memory", error))?;
+    let path = config.data.join(DATABASE_FILE);
+    if let Err(error) = std::fs::metadata(&path) {
+        return Err(StartError::Database(OpenError::Io(path, error)));
+    }
+    let pepper = pepper::load_or_make(&config.data).map_err(StartError::Pepper)?;
+    let (store, loaded, _lock) = open(&config.data, &pepper)?;
+    let (before, now) = (loaded.head.committed_at().0, now());
+    let accepted = before > now;
+    let head = if accepted { set_back(&store, &loaded.head, UnixSeconds(now))? } else { loaded.head };
+    let text = if json {
+        let value =
+            serde_json::json!({ "accepted": accepted, "before": before, "now": now, "revision": head.revision().0 });
+        format!("{value}\n")
+    } else if accepted {
+        format!("done: the time starts from {now} again, {} s before the last commit's\n", before - now)
+    } else {
+        "nothing to do: the system's clock is not behind the last commit\n".to_string()
+    };
+    super::write(out, &text)
+}
+
+fn set_back(store: &Store, head: &Head, now: UnixSeconds) -> Result<Head, StartError> {
+    let transaction = store.begin(head);
+    let written = transaction.and_then(|transaction| transaction.set_clock_back(now));
+    written.map_err(|fault| StartError::System("write the database", io::Error::other(fault.to_string())))
+}
