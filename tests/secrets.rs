@@ -237,7 +237,7 @@ fn no_hash_is_in_the_audit(home: &Home, credentials: &[String]) {
     let audit = home.run(&["--json", "audit"]).stdout;
     assert!(contains(&audit, MARKER.as_bytes()), "the audit tells of what was changed");
     let mut hashed = 0;
-    for presented in credentials.iter().filter_map(|c| keyward::model::PresentedCredential::parse(c.as_bytes()).ok()) {
+    for presented in credentials.iter().filter_map(|c| keyward::model::PresentedCredential::parse(c.as_bytes())) {
         let hash = pepper.hash(presented.mode, presented.id, presented.code);
         let hex: String = hash.as_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
         for form in [hash.as_bytes(), &hex.as_bytes()[..16], &hex.to_uppercase().as_bytes()[..16]] {
