@@ -205,7 +205,7 @@ impl Registry {
     pub fn send(&self, order: Order, origin: Origin) -> Result<Sent, Refusal> {
         let (reply, outcome) = oneshot::channel();
         let jobs = self.jobs.as_ref().ok_or_else(no_changes)?;
-        jobs.send(Job::Order(Ordered { order, origin, reply })).map_err(|_| no_changes())?;
+        jobs.send(Job::Order(Box::new(Ordered { order, origin, reply }))).map_err(|_| no_changes())?;
         Ok(Sent(outcome))
     }
 

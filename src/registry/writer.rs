@@ -34,7 +34,7 @@ const STOP_FLUSH_MAX: Duration = Duration::from_secs(20);
 #[expect(clippy::large_enum_variant, reason = "nearly all of them are orders")]
 pub(super) enum Job {
     /// A change.
-    Order(Ordered),
+    Order(Box<Ordered>),
     /// To drop the audit records that are not to be kept any more.
     DropOldAudit,
 }
@@ -83,7 +83,7 @@ impl Writer {
                 None => jobs.recv_timeout(until.saturating_duration_since(Instant::now())),
             };
             match first {
-                Ok(Job::Order(first)) => held = self.serve_group(first, jobs),
+                Ok(Job::Order(first)) => held = self.serve_group(*first, jobs),
                 Ok(Job::DropOldAudit) => audit_is_old = true,
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
@@ -127,7 +127,7 @@ impl Writer {
                     jobs.try_recv().ok()
                 };
                 match next {
-                    Some(Job::Order(next)) if !next.order.stands_alone() => group.push(next),
+                    Some(Job::Order(next)) if !next.order.stands_alone() => group.push(*next),
                     Some(other) => {
                         held = Some(other);
                         break;
