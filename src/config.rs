@@ -43,6 +43,15 @@ pub const DEFAULT_STOP_DEADLINE: Duration = Duration::from_secs(10);
 /// Under a second honest peers are cut off on a busy host; over a day a deadline is none.
 pub const DEADLINE_RANGE: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(86_400);
 
+/// What happened a year ago can be looked up.
+pub const DEFAULT_AUDIT_KEEP: Duration = Duration::from_secs(365 * 86_400);
+/// A shorter time is a slip: records would be gone before anybody looked.
+pub const AUDIT_KEEP_MIN: Duration = Duration::from_secs(3600);
+/// Some three million changes by hand or by a backend; the database grows by no more than this.
+pub const DEFAULT_AUDIT_MIB: u64 = 1024;
+/// From one import's records to a disk's.
+pub const AUDIT_MIB_RANGE: RangeInclusive<u64> = 1..=1024 * 1024;
+
 /// One worker a core is best; far more than any host has cores is a slip.
 pub const WORKERS_MAX: usize = 1_024;
 /// A configuration is a page of text; a larger file is something else.
@@ -71,6 +80,8 @@ pub struct Config {
     pub http: Http,
     /// Bounds on what peers can hold.
     pub limits: Limits,
+    /// How long the audit is kept.
+    pub audit: Audit,
 }
 
 impl Default for Config {
@@ -84,7 +95,26 @@ impl Default for Config {
             admin: Admin::default(),
             http: Http::default(),
             limits: Limits::default(),
+            audit: Audit::default(),
         }
+    }
+}
+
+/// How long the audit is kept: the oldest records beyond either are dropped, never the newest.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Audit {
+    /// Since the change.
+    #[serde(deserialize_with = "keep")]
+    pub keep: Duration,
+    /// Of all records together, in MiB.
+    #[serde(deserialize_with = "mebibytes")]
+    pub max_mib: u64,
+}
+
+impl Default for Audit {
+    fn default() -> Self {
+        Self { keep: DEFAULT_AUDIT_KEEP, max_mib: DEFAULT_AUDIT_MIB }
     }
 }
 
@@ -182,6 +212,24 @@ impl TryFrom<LimitsForm> for Limits {
             stop_deadline: form.stop_deadline.unwrap_or(DEFAULT_STOP_DEADLINE),
         })
     }
+}
+
+fn keep<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    let duration = parse_duration(&text).map_err(D::Error::custom)?;
+    if duration < AUDIT_KEEP_MIN {
+        return Err(D::Error::custom(format!("`{text}` is too short: nobody could read it in time; write 1h or more")));
+    }
+    Ok(duration)
+}
+
+fn mebibytes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    let number = u64::deserialize(deserializer)?;
+    if !AUDIT_MIB_RANGE.contains(&number) {
+        let (min, max) = (AUDIT_MIB_RANGE.start(), AUDIT_MIB_RANGE.end());
+        return Err(D::Error::custom(format!("{number} MiB are out of range; write {min} to {max}")));
+    }
+    Ok(number)
 }
 
 fn workers<'de, D: Deserializer<'de>>(deserializer: D) -> Result<usize, D::Error> {
@@ -385,6 +433,9 @@ mod tests {
             "[http]",
             "# listen = ",
             "session_cookie",
+            "[audit]",
+            "keep",
+            "max_mib",
         ] {
             assert!(example.contains(&format!("\n{key}")), "{key} is shown");
         }
@@ -402,7 +453,8 @@ mod tests {
         let text = "data='/d'\nruntime='/r'\ngroup='web'\nworkers=3\nlog='debug'\n\
                     [admin]\nuids=[1000]\ngids=[5,6]\ngroup='ops'\n\
                     [http]\nlisten='[::1]:80'\nsession_cookie='sid'\n\
-                    [limits]\nconnections=100\nconnections_per_uid=7\nframe_deadline='1s'\nidle_timeout='2m'\nstop_deadline='1h'";
+                    [limits]\nconnections=100\nconnections_per_uid=7\nframe_deadline='1s'\nidle_timeout='2m'\nstop_deadline='1h'\n\
+                    [audit]\nkeep='2h'\nmax_mib=5";
         let read = Config::parse(text).unwrap();
         let wanted = Config {
             data: "/d".into(),
@@ -419,6 +471,7 @@ mod tests {
                 idle_timeout: Duration::from_secs(120),
                 stop_deadline: Duration::from_secs(3600),
             },
+            audit: Audit { keep: Duration::from_secs(7200), max_mib: 5 },
         };
         assert_eq!(read, wanted);
     }
@@ -467,6 +520,8 @@ mod tests {
             ("[http]\nlisten = 'localhost:7979'", 2, "listen = 'localhost:7979'", "no address and port"),
             ("[http]\nsession_cookie = 'a b'", 2, "session_cookie = 'a b'", "no name for a cookie"),
             ("[http]\nsession_cookie = ''", 2, "session_cookie = ''", "no name for a cookie"),
+            ("[audit]\nkeep = '59m'", 2, "keep = '59m'", "too short"),
+            ("[audit]\nmax_mib = 0", 2, "max_mib = 0", "0 MiB are out of range; write 1 to 1048576"),
             ("data = ", 1, "data =", "string values must be quoted"),
         ] {
             let refusal = Config::parse(text).unwrap_err();

@@ -9,22 +9,23 @@
 //!
 //! | module | may use (ours) |
 //! |---|---|
-//! | [`tags`], [`route`] | – |
+//! | [`tags`], [`route`], [`chain`] | – |
 //! | [`model`] | tags, route |
 //! | [`directory`] | tags, route, model |
 //! | [`decide`] | tags, route, model, directory |
-//! | [`store`] | model, tags |
-//! | [`registry`] | model, tags, route, directory, decide, store |
+//! | [`store`] | model, tags, chain |
+//! | [`registry`] | model, tags, route, directory, decide, store, chain |
 //! | [`serve`] | registry, model, tags, proto |
 //! | [`config`] | – |
 //! | [`daemon`] | all of the above |
 //! | [`bench`](mod@bench) | proto |
-//! | [`cli`] | proto, config, tags, route, bench |
+//! | [`cli`] | proto, config, tags, route, chain, bench |
 //!
 //! `tests/layers.rs` reads the sources and fails on an edge outside this table; the README has the table with what each
 //! layer must not know.
 
 pub mod bench;
+pub mod chain;
 pub mod cli;
 pub mod config;
 pub mod daemon;

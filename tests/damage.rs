@@ -15,7 +15,7 @@ use keyward::model::{
     AgentEdit, Code, CredentialEdit, Edit, EndpointEdit, Id, Method, Mode, Pepper, PresentedCredential, RecordName,
     Template, UnixSeconds, Verdict,
 };
-use keyward::registry::{Asker, DATABASE_FILE, OpenError, Order, Refusal, Registry, Target};
+use keyward::registry::{Asker, DATABASE_FILE, OpenError, Order, Origin, Refusal, Registry, Target};
 use keyward::store::{WATERMARK_FILE, WatermarkError};
 use keyward::tags::{Tag, TagSet};
 use keyward_proto::query::Reason;
@@ -51,7 +51,11 @@ fn open(directory: &Path) -> Result<Registry, OpenError> {
 }
 
 fn carry_out(registry: &Registry, order: Order) -> Result<(), Refusal> {
-    tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(registry.order(order)).map(drop)
+    tokio::runtime::Builder::new_current_thread()
+        .build()
+        .unwrap()
+        .block_on(registry.order(order, Origin::Daemon))
+        .map(drop)
 }
 
 fn order(registry: &Registry, order: Order) {
@@ -185,7 +189,9 @@ fn judge(bytes: &[u8], files: &Files) -> Result<Outcome, String> {
     write_state(directory.path(), bytes, &files.watermark);
     let registry = match open(directory.path()) {
         Ok(registry) => registry,
-        Err(OpenError::Damaged(..) | OpenError::NewerFormat { .. }) => return Ok(Outcome::Refused),
+        Err(OpenError::Damaged(..) | OpenError::NewerFormat { .. } | OpenError::OlderFormat { .. }) => {
+            return Ok(Outcome::Refused);
+        }
         Err(OpenError::Watermark(WatermarkError::Older { .. })) => return Ok(Outcome::Older),
         Err(error) => return Err(format!("refused with: {error}")),
     };

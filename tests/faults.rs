@@ -3,6 +3,7 @@
 
 mod support;
 
+use std::collections::BTreeSet;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _, chown};
 use std::os::unix::process::CommandExt as _;
@@ -63,7 +64,7 @@ fn set_mode(path: &Path, mode: u32) {
     fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
 }
 
-/// Writes past Keyward what a later version would.
+/// Writes past Keyward what another version would.
 fn set_format(home: &Home, version: u32) {
     let database = Database::open(home.database()).unwrap();
     let transaction = database.begin_write().unwrap();
@@ -161,15 +162,27 @@ const PEPPER_CASES: &[Case] = &[
 const DATABASE_CASES: &[Case] = &[
     Case {
         name: "a newer format",
-        damage: |home| set_format(home, 2),
+        damage: |home| set_format(home, 3),
         sentence: |home| {
             let path = home.database().display().to_string();
             format!(
-                "the database {path} has format 2: this keyward reads formats up to 1; install the version that wrote \
+                "the database {path} has format 3: this keyward reads formats up to 2; install the version that wrote \
                  it, or a later one"
             )
         },
-        repair: |home| set_format(home, 1),
+        repair: |home| set_format(home, 2),
+    },
+    Case {
+        name: "an older format",
+        damage: |home| set_format(home, 1),
+        sentence: |home| {
+            let path = home.database().display().to_string();
+            format!(
+                "the database {path} has format 1: this keyward reads format 2 only; serve it with the version that \
+                 wrote it, or move it away and apply your records anew"
+            )
+        },
+        repair: |home| set_format(home, 2),
     },
     Case {
         name: "a database that others may read",
@@ -415,6 +428,24 @@ fn a_full_disk_refuses_changes_answers_questions_and_loses_nothing() {
     let daemon = home.start();
     still_right(&keys, "after a restart");
     assert!(revoked.iter().all(|key| reason(&home, key) == Reason::Revoked));
+    assert_audit_and_keys_agree(&home);
     daemon.stop();
     drop(disk);
+}
+
+/// Where there was no room for the change or for its audit record, there is neither.
+fn assert_audit_and_keys_agree(home: &Home) {
+    assert_eq!(home.json(&["audit", "verify"])["whole"], json!(true));
+    let audit = text(&home.run(&["--json", "audit", "--after", "1"]).stdout);
+    let told = |action: &str| -> BTreeSet<u64> {
+        let records = audit.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+        let records = records.filter(|record| record["action"] == json!(action));
+        records.map(|record| record["changes"][0]["id"].as_u64().unwrap()).collect()
+    };
+    let there = |revoked: bool| -> BTreeSet<u64> {
+        let keys = home.json(&["key", "list"]);
+        let keys = keys.as_array().unwrap().iter().filter(|key| !revoked || key["state"] == json!("revoked"));
+        keys.map(|key| key["id"].as_u64().unwrap()).filter(|id| *id != 1).collect()
+    };
+    assert_eq!((told("add"), told("remove")), (there(false), there(true)));
 }

@@ -8,16 +8,17 @@ use std::path::{Path, PathBuf};
 const LAYERS: &[(&str, &[&str])] = &[
     ("tags", &[]),
     ("route", &[]),
+    ("chain", &[]),
     ("model", &["tags", "route"]),
     ("directory", &["tags", "route", "model"]),
     ("decide", &["tags", "route", "model", "directory"]),
-    ("store", &["tags", "model"]),
-    ("registry", &["tags", "route", "model", "directory", "decide", "store"]),
+    ("store", &["tags", "model", "chain"]),
+    ("registry", &["tags", "route", "model", "directory", "decide", "store", "chain"]),
     ("serve", &["tags", "model", "registry", PROTO]),
     ("config", &[]),
     ("daemon", &["tags", "route", "model", "directory", "decide", "store", "registry", "serve", "config", PROTO]),
     ("bench", &[PROTO]),
-    ("cli", &["tags", "route", "config", "bench", PROTO]),
+    ("cli", &["tags", "route", "chain", "config", "bench", PROTO]),
     ("main", &["cli", "daemon", "config"]),
     ("lib", &[]),
 ];
@@ -25,7 +26,7 @@ const PROTO: &str = "keyward_proto";
 const LIBRARY: &str = "keyward";
 
 /// They know neither async nor the database, sockets, files or the clock: time is an argument.
-const PURE: &[&str] = &["tags", "route", "model", "directory", "decide"];
+const PURE: &[&str] = &["tags", "route", "chain", "model", "directory", "decide"];
 const IMPURE_PACKAGES: &[&str] = &["tokio", "tokio_util", "redb", "nix"];
 const IMPURE_PATHS: &[&str] =
     &["std::fs", "std::net::Tcp", "std::net::Udp", "std::os::unix::net", "std::env", "std::process"];

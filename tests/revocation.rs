@@ -24,7 +24,7 @@ use keyward::model::{
     AgentEdit, Code, CredentialEdit, Edit, Id, Kind, Mode, Pepper, Reason, Record, RecordName, Verdict,
 };
 use keyward::registry::{
-    Apply, Asker, DATABASE_FILE, Observer, Order, Outcome, Refusal, Registry, Stage, Target as Asked,
+    Apply, Asker, DATABASE_FILE, Observer, Order, Origin, Outcome, Refusal, Registry, Stage, Target as Asked,
 };
 use keyward::tags::TagSet;
 use keyward_proto::admin::{
@@ -380,7 +380,7 @@ fn run<F: Future<Output = Answer>>(order: F) -> Answer {
 fn registry(directory: &Path, gate: &Arc<Gate>, keys: u64) -> Registry {
     let registry = Registry::open(directory, pepper(), gate.observer()).unwrap();
     let edits = [agent_edit(1)].into_iter().chain((1..=keys).map(key_edit)).collect();
-    assert!(run(registry.order(file(edits))).is_ok());
+    assert!(run(registry.order(file(edits), Origin::Daemon)).is_ok());
     // Whoever ordered knows a little before the observer is told so.
     let state = gate.state.lock().unwrap();
     drop(gate.changed.wait_while(state, |state| state.latest != Some(Stage::Acknowledged)).unwrap());
@@ -412,7 +412,7 @@ fn a_change_is_committed_then_published_then_acknowledged() {
     let gate = Arc::new(Gate::default());
     let registry = registry(directory.path(), &gate, 1);
     let held = gate.hold();
-    let mut order = pin!(registry.order(revoked(1)));
+    let mut order = pin!(registry.order(revoked(1), Origin::Daemon));
     assert!(poll(order.as_mut()).is_pending());
 
     assert_eq!(held.parked(), Stage::Committed);
@@ -439,7 +439,7 @@ fn a_view_keeps_the_state_it_began_with() {
     let credential = credential_of(1);
     let asker = Asker { credential: Some(&credential), ..Asker::default() };
     let view = registry.view();
-    assert!(run(registry.order(revoked(1))).is_ok());
+    assert!(run(registry.order(revoked(1), Origin::Daemon)).is_ok());
     assert!(matches!(view.check(&asker, &Asked::Nobody), Verdict::Allow(_)));
     assert_eq!(registry.view().check(&asker, &Asked::Nobody), Verdict::Deny(Reason::Revoked));
 }
@@ -452,13 +452,13 @@ fn orders_that_wait_share_one_commit_and_each_gets_its_own_answer() {
     let registry = registry(directory.path(), &gate, CALLERS);
     let (commits, revision) = (gate.commits(), registry.summary().revision.0);
     let held = gate.hold();
-    let mut first = pin!(registry.order(revoked(1)));
+    let mut first = pin!(registry.order(revoked(1), Origin::Daemon));
     assert!(poll(first.as_mut()).is_pending());
     assert_eq!(held.parked(), Stage::Committed);
 
     // They come while the writer is busy. One of them is not acceptable: it spoils only itself.
-    let mut waiting: Vec<_> = (2..=CALLERS).map(|key| Box::pin(registry.order(revoked(key)))).collect();
-    waiting.push(Box::pin(registry.order(Order::Add(key_edit(CALLERS)))));
+    let mut waiting: Vec<_> = (2..=CALLERS).map(|key| Box::pin(registry.order(revoked(key), Origin::Daemon))).collect();
+    waiting.push(Box::pin(registry.order(Order::Add(key_edit(CALLERS)), Origin::Daemon)));
     for order in &mut waiting {
         assert!(poll(order.as_mut()).is_pending());
     }
@@ -481,11 +481,11 @@ fn an_order_that_is_judged_by_all_records_shares_no_commit() {
     let registry = registry(directory.path(), &gate, 4);
     let commits = gate.commits();
     let held = gate.hold();
-    let mut first = pin!(registry.order(revoked(1)));
+    let mut first = pin!(registry.order(revoked(1), Origin::Daemon));
     assert!(poll(first.as_mut()).is_pending());
     assert_eq!(held.parked(), Stage::Committed);
     let orders = [disabled(2), disabled(3), file(vec![agent_edit(2)]), disabled(4), revoked(4)];
-    let mut waiting = orders.map(|order| Box::pin(registry.order(order)));
+    let mut waiting = orders.map(|order| Box::pin(registry.order(order, Origin::Daemon)));
     for order in &mut waiting {
         assert!(poll(order.as_mut()).is_pending());
     }

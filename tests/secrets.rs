@@ -229,6 +229,25 @@ fn search(home: &Home, secrets: &Secrets) {
     }
 }
 
+/// Nor a hash, in any writing.
+fn no_hash_is_in_the_audit(home: &Home, credentials: &[String]) {
+    let digits = std::fs::read_to_string(home.data().join("pepper")).unwrap();
+    let bytes = std::array::from_fn(|i| u8::from_str_radix(&digits[2 * i..2 * i + 2], 16).unwrap());
+    let pepper = keyward::model::Pepper::new(zeroize::Zeroizing::new(bytes));
+    let audit = home.run(&["--json", "audit"]).stdout;
+    assert!(contains(&audit, MARKER.as_bytes()), "the audit tells of what was changed");
+    let mut hashed = 0;
+    for presented in credentials.iter().filter_map(|c| keyward::model::PresentedCredential::parse(c.as_bytes())) {
+        let hash = pepper.hash(presented.mode, presented.id, presented.code);
+        let hex: String = hash.as_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
+        for form in [hash.as_bytes(), &hex.as_bytes()[..16], &hex.to_uppercase().as_bytes()[..16]] {
+            assert!(!contains(&audit, form), "the audit holds a hash");
+        }
+        hashed += 1;
+    }
+    assert!(hashed > 5);
+}
+
 /// Backups, what refuses them, and exports: hashes are in the files that were asked for and nowhere that is printed.
 fn keep_copies(runner: &Runner<'_>) {
     let path = |name: &str| runner.home.path().join(name).to_str().unwrap().to_owned();
@@ -323,9 +342,13 @@ fn no_code_and_no_pepper_is_found_in_anything_that_is_printed_logged_or_stored()
         &["key", "revoke", "50"],
         &["explain", "--key", "50", "GET", "/api/v2/tickets"],
         &["--json", "explain", "--key", "2", "GET", "/"],
+        &["audit"],
+        &["--json", "audit"],
+        &["audit", "verify"],
     ] {
         runner.done(words, "");
     }
+    no_hash_is_in_the_audit(&home, &credentials);
     keep_copies(&runner);
     search(&home, &runner.secrets);
     daemon.stop();

@@ -11,7 +11,7 @@ use keyward::model::{
     Agent, AgentEdit, Binding, Change, CodeHash, CodeMark, Codes, Credential, CredentialEdit, Edit, Id, Kind, LastUse,
     LastUses, Mode, Pepper, Record, RecordKey, Revision, UnixSeconds,
 };
-use keyward::registry::{Order, Registry, Stage};
+use keyward::registry::{Order, Origin, Registry, Stage};
 use keyward::store::{DATABASE_FILE, Head, Loaded, Store, StoreFault};
 use keyward::tags::TagSet;
 use redb::{Database, ReadableDatabase as _, ReadableTable as _, TableDefinition};
@@ -430,18 +430,18 @@ fn changes_of_one_group_are_shown_in_their_order_and_a_set_that_one_leaves_and_t
     runtime.block_on(async {
         // Polled in this order.
         let (first, (), leaves, again, takes_up, ()) = tokio::join!(
-            registry.order(agent_order(2)),
+            registry.order(agent_order(2), Origin::Daemon),
             async { entries.recv().unwrap() },
-            registry.order(set_tags(5, "new.*")),
-            registry.order(set_tags(5, "newer.*")),
-            registry.order(set_tags(6, "old.*")),
+            registry.order(set_tags(5, "new.*"), Origin::Daemon),
+            registry.order(set_tags(5, "newer.*"), Origin::Daemon),
+            registry.order(set_tags(6, "old.*"), Origin::Daemon),
             async { go_on.send(()).unwrap() },
         );
         assert!(first.is_ok() && leaves.is_ok() && again.is_ok() && takes_up.is_ok());
         // `*`, `newer.*` and `old.*`.
         assert_eq!(registry.summary().counts.tag_sets, 3);
         // Drops the sets that nobody uses.
-        assert!(registry.order(agent_order(3)).await.is_ok());
+        assert!(registry.order(agent_order(3), Origin::Daemon).await.is_ok());
     });
     assert_eq!(registry.summary().revision, Revision(6));
     drop(registry);

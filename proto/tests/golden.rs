@@ -101,7 +101,9 @@ fn every_type_number_has_a_golden_frame() {
         &[admin::UPLOAD, admin::APPLY, admin::DONE, admin::PAGE, admin::EXPLANATION, admin::STATUS_REPORT],
         &[admin::RECEIVED, admin::REPORT, admin::REFUSED, frame::ADMIN_ERROR, admin::REACH],
         &[admin::IMPORT, admin::IMPORTED],
+        &[admin::AUDIT, admin::VERIFY_AUDIT, admin::AUDIT_PAGE, admin::AUDIT_VERDICT],
         &[admin::BACKUP, admin::BACKUP_PART, admin::EXPORT, admin::EXPORT_PAGE],
+        &[admin::WHAT_IF, admin::CONSEQUENCES],
     ]
     .concat();
     assert_eq!(kinds, all.iter().copied().collect());

@@ -9,10 +9,12 @@ use clap::{ArgGroup, Args, Parser, Subcommand};
 use super::times;
 use crate::config::parse_duration;
 
+mod audit;
 mod backup;
 mod bench;
 mod endpoint;
 
+pub(super) use audit::{Audit, AuditCommand};
 pub(super) use backup::{Backup, Export, Restore};
 pub(super) use bench::{Bench, BenchCommand, BenchLoad, BenchRun};
 pub(super) use endpoint::{EndpointCommand, EndpointImport, EndpointList};
@@ -78,6 +80,8 @@ pub enum Command {
     Explain(Explain),
     /// Make the daemon hold what the file says, in one transaction
     Apply(Apply),
+    /// Every change, who made it and when
+    Audit(Audit),
     /// Write what the daemon holds as an apply file
     #[command(after_help = backup::EXPORT_HELP)]
     Export(Export),
@@ -126,6 +130,17 @@ pub struct OneId {
     pub id: u64,
 }
 
+/// The id of one record that may be changed.
+#[derive(Args)]
+pub struct ChangedId {
+    /// Its id
+    #[arg(value_parser = id)]
+    pub id: u64,
+    /// Print which endpoints which credentials would gain and lose, and change nothing
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
 /// `agent …`
 #[derive(Subcommand)]
 pub enum AgentCommand {
@@ -140,11 +155,11 @@ pub enum AgentCommand {
     #[command(after_help = SET_HELP)]
     Set(AgentSet),
     /// Let requests run as it again
-    Enable(OneId),
-    /// Let no request run as it until it is enabled
-    Disable(OneId),
+    Enable(ChangedId),
+    /// Let no request run as it until it is enabled; prints what no longer works
+    Disable(ChangedId),
     /// Remove an agent for good; refused while a credential names it
-    Remove(OneId),
+    Remove(ChangedId),
 }
 
 /// `agent add`
@@ -178,6 +193,9 @@ pub struct AgentSet {
     /// The attributes, which replace all it has; `none` alone clears them
     #[arg(long = "attribute", value_name = "K=V", allow_hyphen_values = true)]
     pub attributes: Vec<String>,
+    /// Print which endpoints which credentials would gain and lose, and change nothing
+    #[arg(long)]
+    pub dry_run: bool,
 }
 
 /// `key …`
@@ -194,11 +212,11 @@ pub enum KeyCommand {
     #[command(after_help = TIME_HELP)]
     Set(KeySet),
     /// Accept it again
-    Enable(OneId),
+    Enable(ChangedId),
     /// Refuse it until it is enabled
-    Disable(OneId),
+    Disable(ChangedId),
     /// Refuse it for ever
-    Revoke(OneId),
+    Revoke(ChangedId),
 }
 
 /// `key add`
@@ -227,6 +245,9 @@ pub struct KeySet {
     /// What it is for
     #[arg(long, allow_hyphen_values = true)]
     pub label: Option<String>,
+    /// Print which endpoints it would gain and lose, and change nothing
+    #[arg(long)]
+    pub dry_run: bool,
     /// The rest.
     #[command(flatten)]
     pub options: KeyOptions,

@@ -5,20 +5,20 @@ use std::os::unix::ffi::OsStringExt;
 
 use keyward_proto::admin::{
     AdminReply, AdminRequest, AgentPatch, CredentialPatch, Done, EndpointPatch, Kind, List, Patch, Reach, Record,
-    Secret, Selector,
+    Secret, Selector, WhatIf,
 };
 use keyward_proto::query::Mode;
 use zeroize::Zeroizing;
 
 use super::args::{
-    AgentCommand, AgentSet, EndpointCommand, EndpointList, Given, KeyCommand, KeyOptions, KeySet, SessionCommand,
-    TokenCommand,
+    AgentCommand, AgentSet, ChangedId, EndpointCommand, EndpointList, Given, KeyCommand, KeyOptions, KeySet,
+    SessionCommand, TokenCommand,
 };
 use super::error::{CliError, Exit};
 use super::forms::{RecordForm, RemovedForm};
 use super::output::{Reader, json, print, print_json, print_new_code};
 use super::tables::{Table, escape};
-use super::{Context, import, input, records, times};
+use super::{Context, import, input, records, times, what_if};
 use crate::tags::TagRef;
 
 /// Said where a new code is shown.
@@ -39,10 +39,14 @@ pub(super) fn agent(context: &Context, command: AgentCommand) -> Result<Exit, Cl
         }
         AgentCommand::List => list(context, Kind::Agent),
         AgentCommand::Show(one) => context.show(Selector::Agent(one.id)),
-        AgentCommand::Set(args) => context.change(&AdminRequest::Set(Patch::Agent(agent_set(args)?))),
-        AgentCommand::Enable(one) => switch_agent(context, one.id, true),
-        AgentCommand::Disable(one) => switch_agent(context, one.id, false),
-        AgentCommand::Remove(one) => context.remove(Selector::Agent(one.id)),
+        AgentCommand::Set(args) => {
+            let dry_run = args.dry_run;
+            context.set(Patch::Agent(agent_set(args)?), dry_run)
+        }
+        AgentCommand::Enable(one) => context.set(switched_agent(one.id, true), one.dry_run),
+        AgentCommand::Disable(ChangedId { id, dry_run: false }) => what_if::disable_agent(context, id),
+        AgentCommand::Disable(ChangedId { id, dry_run: true }) => context.set(switched_agent(id, false), true),
+        AgentCommand::Remove(one) => context.remove_unless(one.dry_run, Selector::Agent(one.id)),
     }
 }
 
@@ -60,9 +64,8 @@ fn nothing_to_change() -> CliError {
     CliError::Input("nothing to change: no option is given; give what is to change, `--help` lists it".to_owned())
 }
 
-fn switch_agent(context: &Context, id: u64, enabled: bool) -> Result<Exit, CliError> {
-    let patch = AgentPatch { id: Some(id), enabled: Some(enabled), ..AgentPatch::default() };
-    context.change(&AdminRequest::Set(Patch::Agent(patch)))
+pub(super) fn switched_agent(id: u64, enabled: bool) -> Patch {
+    Patch::Agent(AgentPatch { id: Some(id), enabled: Some(enabled), ..AgentPatch::default() })
 }
 
 /// `key …`
@@ -74,10 +77,13 @@ pub(super) fn key(context: &Context, command: KeyCommand) -> Result<Exit, CliErr
         }
         KeyCommand::List => list(context, Kind::Key),
         KeyCommand::Show(one) => context.show(Selector::Credential(Mode::Key, one.id)),
-        KeyCommand::Set(args) => context.change(&AdminRequest::Set(Patch::Credential(key_set(args)?))),
-        KeyCommand::Enable(one) => switch_key(context, one.id, true),
-        KeyCommand::Disable(one) => switch_key(context, one.id, false),
-        KeyCommand::Revoke(one) => context.remove(Selector::Credential(Mode::Key, one.id)),
+        KeyCommand::Set(args) => {
+            let dry_run = args.dry_run;
+            context.set(Patch::Credential(key_set(args)?), dry_run)
+        }
+        KeyCommand::Enable(one) => context.set(switched_key(one.id, true), one.dry_run),
+        KeyCommand::Disable(one) => context.set(switched_key(one.id, false), one.dry_run),
+        KeyCommand::Revoke(one) => context.remove_unless(one.dry_run, Selector::Credential(Mode::Key, one.id)),
     }
 }
 
@@ -110,9 +116,8 @@ fn code_from_stdin() -> Result<Secret, CliError> {
     Ok(Secret::new(std::mem::take(&mut *line)))
 }
 
-fn switch_key(context: &Context, id: u64, enabled: bool) -> Result<Exit, CliError> {
-    let patch = CredentialPatch { enabled: Some(enabled), ..CredentialPatch::new(Mode::Key, Some(id)) };
-    context.change(&AdminRequest::Set(Patch::Credential(patch)))
+fn switched_key(id: u64, enabled: bool) -> Patch {
+    Patch::Credential(CredentialPatch { enabled: Some(enabled), ..CredentialPatch::new(Mode::Key, Some(id)) })
 }
 
 /// `token …`
@@ -179,6 +184,14 @@ impl Context {
         Ok(Exit::Done)
     }
 
+    fn set(&self, patch: Patch, dry_run: bool) -> Result<Exit, CliError> {
+        if dry_run { what_if::tell(self, WhatIf::Set(patch)) } else { self.change(&AdminRequest::Set(patch)) }
+    }
+
+    fn remove_unless(&self, dry_run: bool, selector: Selector) -> Result<Exit, CliError> {
+        if dry_run { what_if::tell(self, WhatIf::Remove(selector)) } else { self.remove(selector) }
+    }
+
     fn show(&self, selector: Selector) -> Result<Exit, CliError> {
         self.change(&AdminRequest::Show(selector))
     }
@@ -194,7 +207,7 @@ impl Context {
         Ok(Exit::Done)
     }
 
-    fn done(&self, request: &AdminRequest) -> Result<Done, CliError> {
+    pub(super) fn done(&self, request: &AdminRequest) -> Result<Done, CliError> {
         let AdminReply::Done(done) = self.call(request)? else {
             return Err(CliError::OtherReply);
         };

@@ -67,6 +67,8 @@ pub enum CliError {
     },
     /// Standard output took no more.
     Output(io::Error),
+    /// An audit is no chain.
+    BrokenAudit(String),
     /// The bench came to no figures.
     Unmeasured(String),
     /// A new code was made and could not be printed.
@@ -83,7 +85,9 @@ impl CliError {
             Self::Unreachable { .. } => Exit::Unreachable,
             Self::Client(error) => client_exit(error),
             Self::Unwritten { .. } => Exit::Refused,
-            Self::OtherReply | Self::Output(_) | Self::Unmeasured(_) | Self::CodeLost(_) => Exit::Fault,
+            Self::OtherReply | Self::Output(_) | Self::BrokenAudit(_) | Self::Unmeasured(_) | Self::CodeLost(_) => {
+                Exit::Fault
+            }
         }
     }
 }
@@ -137,6 +141,7 @@ impl fmt::Display for CliError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Input(message) => f.write_str(&escape(&without_codes(message))),
+            Self::BrokenAudit(faults) => write!(f, "the audit is broken: {}", escape(faults)),
             Self::Unmeasured(message) => f.write_str(&escape(message)),
             Self::Refused(refused) => write_refused(f, refused),
             Self::Unreachable { socket, cause } => write_unreachable(f, socket, cause),
@@ -227,6 +232,7 @@ mod tests {
             (ClientError::Closed.into(), 4),
             (ClientError::Io(io::ErrorKind::TimedOut.into()).into(), 4),
             (CliError::OtherReply, 4),
+            (CliError::BrokenAudit("x".into()), 4),
             (CliError::Unmeasured("x".into()), 4),
         ] {
             assert_eq!(error.exit().status(), status, "{error}");

@@ -287,13 +287,13 @@ impl<'a> ReportForm<'a> {
 }
 
 #[derive(Serialize)]
-struct ReferenceForm<'a> {
+pub(super) struct ReferenceForm<'a> {
     kind: &'static str,
     id: IdForm<'a>,
 }
 
 impl<'a> ReferenceForm<'a> {
-    fn new(selector: &'a Selector) -> Self {
+    pub(super) fn new(selector: &'a Selector) -> Self {
         Self { kind: kind_name(selector), id: IdForm(selector) }
     }
 }
@@ -311,7 +311,7 @@ impl Serialize for IdForm<'_> {
 }
 
 #[derive(Serialize)]
-struct ChangeForm<'a> {
+pub(super) struct ChangeForm<'a> {
     #[serde(flatten)]
     record: ReferenceForm<'a>,
     field: &'a str,
@@ -320,7 +320,7 @@ struct ChangeForm<'a> {
 }
 
 impl<'a> ChangeForm<'a> {
-    fn new(change: &'a FieldChange) -> Self {
+    pub(super) fn new(change: &'a FieldChange) -> Self {
         Self {
             record: ReferenceForm::new(&change.record),
             field: &change.field,

@@ -1,7 +1,8 @@
 //! The command line: parses, asks the daemon over its sockets, prints.
 //!
-//! What is typed is sent as it is; the daemon judges it. Only `tags test`, `config check`, `completions` and `man` work
-//! alone. `serve`, `quickstart` and `restore` are parsed here and carried out by `main`, which knows the daemon.
+//! What is typed is sent as it is; the daemon judges it. Only `tags test`, `config check`, `audit verify FILE`,
+//! `completions` and `man` work alone. `serve`, `quickstart` and `restore` are parsed here and carried out by `main`, which
+//! knows the daemon.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -17,6 +18,7 @@ mod apply_file;
 mod apply_forms;
 mod args;
 mod ask;
+mod audit;
 mod backup;
 mod bench;
 mod change;
@@ -33,6 +35,7 @@ mod pages;
 mod records;
 mod tables;
 mod times;
+mod what_if;
 
 pub use args::Cli;
 pub use backup::{RestoredForm, tell_restored};
@@ -122,6 +125,7 @@ pub fn run(cli: Cli) -> Result<Task, CliError> {
         Command::Check(args) => ask::check(&context, &args)?,
         Command::Explain(args) => ask::explain(&context, args)?,
         Command::Apply(args) => apply(&context, &args)?,
+        Command::Audit(args) => audit::run(&context, &args)?,
         Command::Export(args) => export::export(&context, &args)?,
         Command::Backup(args) => backup::backup(&context, &args)?,
         Command::Status => status(&context)?,

@@ -175,7 +175,8 @@ pub(super) fn report_sum(report: &Report) -> String {
     format!("{done} {added} added, {changed} fields changed, {removed} removed\n")
 }
 
-fn changed(change: &FieldChange) -> String {
+/// One field that changed.
+pub(super) fn changed(change: &FieldChange) -> String {
     format!("~ {}: {}: {} -> {}", name(&change.record), change.field, value(&change.from), value(&change.to))
 }
 

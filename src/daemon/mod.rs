@@ -20,7 +20,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
-use crate::registry::{OpenError, Registry};
+use crate::registry::{OpenError, Registry, Retention};
 use crate::serve::listen::{Access, BindError, bind, bind_loopback};
 use crate::serve::{ADMIN_CONNECTIONS_MAX, Admins, ConnectionLimits, Deadlines, Doors, Rules};
 use files::{DirectoryError, DirectoryLock};
@@ -39,6 +39,7 @@ const DESCRIPTORS_RESERVED: usize = 64;
 /// Connections that were cut off give the registry back within microseconds; a read of a stuck disk may never end.
 const THREADS_END_MAX: Duration = Duration::from_secs(5);
 
+const MEBIBYTE: u64 = 1024 * 1024;
 /// A proxy keeps a few connections a worker and asks on them: the HTTP door has a quarter of the query socket's places.
 const HTTP_SHARE: usize = 4;
 
@@ -119,6 +120,7 @@ impl Daemon {
         ];
         let pepper = pepper::load_or_make(&config.data).map_err(StartError::Pepper)?;
         let registry = Registry::open(&config.data, pepper, Box::new(|_| {})).map_err(StartError::Database)?;
+        registry.set_retention(Retention { age: config.audit.keep, bytes: config.audit.max_mib * MEBIBYTE });
         let runtime = runtime(config.workers)?;
         let sockets = [QUERY_SOCKET, ADMIN_SOCKET, HTTP_SOCKET].map(|name| config.runtime.join(name));
         let admin_group = admin_group(config.admin.group.as_deref())?;

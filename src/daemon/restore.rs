@@ -55,6 +55,7 @@ impl RestoreFailure {
             Self::Backup(_, error) => match error {
                 RestoreError::NoBackup
                 | RestoreError::NewerFormat(_)
+                | RestoreError::OlderFormat(_)
                 | RestoreError::WrongPepper
                 | RestoreError::CutOff
                 | RestoreError::Altered(_) => true,

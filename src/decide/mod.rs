@@ -2,9 +2,14 @@
 
 mod explain;
 mod reach;
+mod what_if;
 
 pub use explain::{Explanation, Step, StepResult, explain};
 pub use reach::{ReachPage, Reachable, Unreached, reach};
+pub use what_if::{
+    CREDENTIALS_LISTED_MAX, Comparison, Difference, EFFECTS_LISTED_MAX, ENDPOINTS_LISTED_MAX, Effect, Uncompared,
+    compare,
+};
 
 use std::hint::black_box;
 

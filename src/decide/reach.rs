@@ -2,7 +2,7 @@
 
 use super::explain::Told;
 use super::{Asker, Stop};
-use crate::directory::{Directory, HotAgent, HotCredential, HotEndpoint, Lookup};
+use crate::directory::{Directory, HotAgent, HotCredential, HotEndpoint, Lookup, SetSlot};
 use crate::model::{Mode, Modes, Reason, Route, UnixSeconds};
 
 /// An endpoint that can be reached.
@@ -56,8 +56,8 @@ pub fn reach<'d>(
     let start = endpoints.partition_point(|endpoint| is_at_or_before(endpoint, after));
     let mut page = ReachPage { endpoints: Vec::new(), next: None };
     let mut last = None;
-    for endpoint in endpoints[start..].iter().filter(|endpoint| can_call(directory, credential, agent, mode, endpoint))
-    {
+    let grants = Grants::new(credential, Some(agent));
+    for endpoint in endpoints[start..].iter().filter(|endpoint| can_call(directory, grants, mode, endpoint)) {
         if page.endpoints.len() == limit {
             page.next = last.map(mark);
             break;
@@ -68,19 +68,27 @@ pub fn reach<'d>(
     Ok(page)
 }
 
+/// The sets that must all grant an endpoint's tags.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Grants {
+    own: SetSlot,
+    /// `None` for an agent that may do everything.
+    agent: Option<SetSlot>,
+}
+
+impl Grants {
+    pub(super) fn new(credential: &HotCredential, agent: Option<&HotAgent>) -> Self {
+        Self { own: credential.set(), agent: agent.map(|agent| agent.permissions) }
+    }
+}
+
 /// The same three checks as a question's, in their order.
-fn can_call(
-    directory: &Directory,
-    credential: &HotCredential,
-    agent: &HotAgent,
-    mode: Mode,
-    endpoint: &HotEndpoint,
-) -> bool {
+pub(super) fn can_call(directory: &Directory, grants: Grants, mode: Mode, endpoint: &HotEndpoint) -> bool {
     let judge = |set| directory.set(set).judge_numbered(&endpoint.numbers);
     endpoint.modes.is_public()
         || super::mode_allowed(endpoint, mode).is_ok()
-            && super::tags_granted(judge(credential.set())).is_ok()
-            && super::agent_permits(judge(agent.permissions)).is_ok()
+            && super::tags_granted(judge(grants.own)).is_ok()
+            && grants.agent.is_none_or(|agent| super::agent_permits(judge(agent)).is_ok())
 }
 
 fn unreached(stop: Stop, told: &Told) -> Unreached {

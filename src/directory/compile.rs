@@ -14,16 +14,18 @@ use crate::tags::{CompiledSet, Tag, TagIndex, TagSet};
 /// Sets that are worth another thread when tags are worked out in them.
 const SETS_PER_THREAD_MIN: usize = 64;
 
-/// The writer's side of a [`Directory`]: keeps what is needed to make the next one.
+/// The writer's side of a [`Directory`]: keeps what is needed to make the next one. Cloning one is a few reference counts
+/// and a number a set, so that a change can be tried out aside of the writer.
+#[derive(Clone)]
 pub struct Compiler {
     directory: Directory,
     /// Each distinct set once.
-    interned: HashMap<Arc<TagSet>, SetSlot>,
+    interned: Arc<HashMap<Arc<TagSet>, SetSlot>>,
     /// How many records use the set in each place.
     users: Vec<u64>,
     free: Vec<SetSlot>,
-    index: TagIndex,
-    endpoints: BTreeMap<RecordKey, Endpoint>,
+    index: Arc<TagIndex>,
+    endpoints: Arc<BTreeMap<RecordKey, Endpoint>>,
     /// Neither sets nor routes are compiled until everything was loaded.
     loading: bool,
 }
@@ -47,11 +49,11 @@ impl Compiler {
         };
         Self {
             directory,
-            interned: HashMap::new(),
+            interned: Arc::default(),
             users: Vec::new(),
             free: Vec::new(),
-            index: TagIndex::default(),
-            endpoints: BTreeMap::new(),
+            index: Arc::default(),
+            endpoints: Arc::default(),
             loading: false,
         }
     }
@@ -77,7 +79,7 @@ impl Compiler {
         match kind {
             Kind::Agent => self.directory.agents = Slots::default(),
             Kind::Endpoint => {
-                self.endpoints.clear();
+                self.endpoints = Arc::default();
                 self.compile_routing();
             }
             Kind::Credential(mode) => self.directory.credentials[mode.index()] = Slots::default(),
@@ -136,15 +138,17 @@ impl Compiler {
     }
 
     fn put_endpoint(&mut self, key: RecordKey, endpoint: &Endpoint) {
+        let endpoints = Arc::make_mut(&mut self.endpoints);
         if endpoint.removed {
-            self.endpoints.remove(&key);
+            endpoints.remove(&key);
         } else {
-            self.endpoints.insert(key, endpoint.clone());
+            endpoints.insert(key, endpoint.clone());
         }
     }
 
     /// Numbers new tags, works them out in every set, and builds the router.
     fn compile_routing(&mut self) {
+        let index = Arc::make_mut(&mut self.index);
         let endpoints: Vec<&Endpoint> = self.endpoints.values().collect();
         let hot = endpoints.iter().map(|endpoint| HotEndpoint {
             method: endpoint.method.clone(),
@@ -152,7 +156,7 @@ impl Compiler {
             texts: TextList::new(
                 std::iter::once(endpoint.template.as_str()).chain(endpoint.tags.iter().map(Tag::as_str)),
             ),
-            numbers: endpoint.tags.iter().map(|tag| self.index.number(tag)).collect(),
+            numbers: endpoint.tags.iter().map(|tag| index.number(tag)).collect(),
             modes: endpoint.modes,
         });
         let endpoints_hot = hot.collect();
@@ -187,7 +191,7 @@ impl Compiler {
                 SetSlot(u32::try_from(sets.len() - 1).expect("fewer than 2^32 distinct tag sets fit in memory"))
             }
         };
-        self.interned.insert(Arc::clone(set), slot);
+        Arc::make_mut(&mut self.interned).insert(Arc::clone(set), slot);
         slot
     }
 
@@ -199,7 +203,7 @@ impl Compiler {
             return None;
         }
         let set = self.directory.sets[slot.0 as usize].set();
-        let (set, _) = self.interned.remove_entry(set).expect("a set in use is interned");
+        let (set, _) = Arc::make_mut(&mut self.interned).remove_entry(set).expect("a set in use is interned");
         self.free.push(slot);
         Some(set)
     }

@@ -87,7 +87,7 @@ struct RareParts {
 }
 
 /// The place of a compiled set in its directory.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct SetSlot(u32);
 
 impl HotCredential {
@@ -298,6 +298,12 @@ impl Directory {
             let all = self.credentials[mode.index()].iter();
             all.filter(move |(_, hot)| !hot.is_revoked() && hot.agent == agent.get()).map(move |(id, _)| (mode, id))
         })
+    }
+
+    /// Keys that may act as any agent, revoked ones left out.
+    pub fn superuser_keys(&self) -> impl Iterator<Item = u64> {
+        let keys = self.credentials[Mode::Key.index()].iter();
+        keys.filter(|(_, hot)| hot.is_superuser() && !hot.is_revoked()).map(|(id, _)| id)
     }
 
     /// Ids of one kind that are neither revoked nor removed. Endpoints have none.

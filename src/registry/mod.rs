@@ -4,11 +4,13 @@
 //! then acknowledged. A reader takes the published state after it has read its socket, so a question that was sent
 //! after an acknowledgement can't be answered from the state before.
 
+mod audit;
 mod clock;
 mod marks;
 mod plan;
 mod reading;
 mod uses;
+mod what_if;
 mod writer;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -18,20 +20,26 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
+pub use audit::{Origin, Peer};
 pub use plan::{Apply, FieldChange, FieldValue, Import, Imported, Order, Outcome, Refusal};
 pub use reading::{Counts, Reading, View};
+pub use what_if::{Preview, WhatIf};
 
 pub use crate::decide::{
-    Asker, BATCH_TARGETS_MAX, Explanation, Inquiry, ReachPage, Reachable, Step, StepResult, Target, Unreached,
+    Asker, BATCH_TARGETS_MAX, Comparison, Difference, Effect, Explanation, Inquiry, ReachPage, Reachable, Step,
+    StepResult, Target, Unreached,
 };
 use crate::directory::Compiler;
 use crate::model::{Kind, Mode, Pepper, Record, RecordName, Revision, UnixSeconds};
-pub use crate::store::{Backup, BackupPart, DATABASE_FILE, Export, ExportPart, Listed, OpenError, Page, StoreFault};
+pub use crate::store::{
+    AuditCheck, AuditFault, AuditPage, Backup, BackupPart, DATABASE_FILE, Export, ExportPart, Listed, OpenError, Page,
+    Retention, StoreFault,
+};
 use crate::store::{Head, Loaded, Store, Take, Watermark, WatermarkError};
 use marks::Marks;
-use writer::{Job, Writer};
+use writer::{Job, Ordered, Writer};
 
 /// A clock that is set back by a time service moves by less.
 const CLOCK_BEHIND_ALARM_SECONDS: u64 = 60;
@@ -57,6 +65,9 @@ struct Shared {
     writable: AtomicBool,
     alarms: Mutex<Vec<String>>,
     observer: Observer,
+    /// The number of the last audit record whose change was acknowledged.
+    audited: watch::Sender<u64>,
+    retention: Mutex<Retention>,
 }
 
 impl Shared {
@@ -132,6 +143,8 @@ impl Registry {
             writable: AtomicBool::new(true),
             alarms: Mutex::default(),
             observer,
+            audited: watch::Sender::new(0),
+            retention: Mutex::new(Retention::FOR_EVER),
         });
         let mut writer = Writer {
             shared: Arc::clone(&shared),
@@ -161,22 +174,22 @@ impl Registry {
         self.shared.reading.view()
     }
 
-    /// Hands an order to the writer and waits until it is carried out: durable and visible.
+    /// Hands an order to the writer and waits until it is carried out: durable, audited as `origin`'s, and visible.
     ///
     /// # Errors
     /// See [`Refusal`].
-    pub async fn order(&self, order: Order) -> Result<Outcome, Refusal> {
-        self.send(order)?.outcome().await
+    pub async fn order(&self, order: Order, origin: Origin) -> Result<Outcome, Refusal> {
+        self.send(order, origin)?.outcome().await
     }
 
     /// Hands an order to the writer.
     ///
     /// # Errors
     /// When the writer takes none any more.
-    pub fn send(&self, order: Order) -> Result<Sent, Refusal> {
+    pub fn send(&self, order: Order, origin: Origin) -> Result<Sent, Refusal> {
         let (reply, outcome) = oneshot::channel();
         let jobs = self.jobs.as_ref().ok_or_else(no_changes)?;
-        jobs.send(Job { order, reply }).map_err(|_| no_changes())?;
+        jobs.send(Job::Order(Ordered { order, origin, reply })).map_err(|_| no_changes())?;
         Ok(Sent(outcome))
     }
 

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use rustc_hash::FxHashSet;
 use tokio::sync::oneshot;
 
+use super::audit::{Note, Origin};
 use super::marks::Marks;
 use super::plan::{self, Order, Outcome, Refusal, Stop};
 use super::uses::Place;
@@ -27,9 +28,18 @@ const USES_FLUSH_INTERVAL: Duration = Duration::from_secs(60);
 /// How long a stop waits for last uses to be stored; a million take less.
 const STOP_FLUSH_MAX: Duration = Duration::from_secs(20);
 
-/// An order and where its outcome goes.
-pub(super) struct Job {
+/// What the writer is asked for.
+pub(super) enum Job {
+    /// A change.
+    Order(Ordered),
+    /// To drop the audit records that are not to be kept any more.
+    DropOldAudit,
+}
+
+/// An order, whose it is, and where its outcome goes.
+pub(super) struct Ordered {
     pub(super) order: Order,
+    pub(super) origin: Origin,
     pub(super) reply: oneshot::Sender<Result<Outcome, Refusal>>,
 }
 
@@ -59,22 +69,26 @@ impl Writer {
         let mut next_round = Instant::now() + USES_FLUSH_INTERVAL;
         let mut round: Option<Place> = None;
         let mut held: Option<Job> = None;
+        let mut audit_is_old = false;
         loop {
             // Between the parts of a round nothing is waited for.
-            let until = if round.is_some() { Instant::now() } else { next_round };
+            let until = if round.is_some() || audit_is_old { Instant::now() } else { next_round };
             let first = match held.take() {
                 Some(job) => Ok(job),
                 None => jobs.recv_timeout(until.saturating_duration_since(Instant::now())),
             };
             match first {
-                Ok(job) => held = self.serve_group(job, jobs),
+                Ok(Job::Order(first)) => held = self.serve_group(first, jobs),
+                Ok(Job::DropOldAudit) => audit_is_old = true,
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
             }
             if Instant::now() >= next_round {
                 round = round.or_else(|| Some(Place::default()));
                 next_round = Instant::now() + USES_FLUSH_INTERVAL;
+                audit_is_old = true;
             }
+            audit_is_old = audit_is_old && self.drop_old_audit();
             if let Some(place) = &mut round
                 && !self.store_uses(place)
             {
@@ -92,7 +106,7 @@ impl Writer {
     }
 
     /// Carries out `first` and what waits behind it. Returns an order that must stand alone, to be next.
-    fn serve_group(&mut self, first: Job, jobs: &Receiver<Job>) -> Option<Job> {
+    fn serve_group(&mut self, first: Ordered, jobs: &Receiver<Job>) -> Option<Job> {
         let mut group = vec![first];
         let mut held = None;
         if !group[0].order.stands_alone() {
@@ -104,11 +118,11 @@ impl Writer {
                     jobs.try_recv().ok()
                 };
                 match next {
-                    Some(job) if job.order.stands_alone() => {
-                        held = Some(job);
+                    Some(Job::Order(next)) if !next.order.stands_alone() => group.push(next),
+                    Some(other) => {
+                        held = Some(other);
                         break;
                     }
-                    Some(job) => group.push(job),
                     None => break,
                 }
             }
@@ -118,8 +132,9 @@ impl Writer {
         held
     }
 
-    fn commit_group(&mut self, group: Vec<Job>) {
-        let (orders, replies): (Vec<_>, Vec<_>) = group.into_iter().map(|job| (job.order, job.reply)).unzip();
+    fn commit_group(&mut self, group: Vec<Ordered>) {
+        let (orders, replies): (Vec<_>, Vec<_>) =
+            group.into_iter().map(|ordered| ((ordered.order, ordered.origin), ordered.reply)).unzip();
         let results =
             self.ensure_open().and_then(|()| caught(|| self.write(orders)).inspect_err(|fault| self.note_fault(fault)));
         match results {
@@ -134,6 +149,7 @@ impl Writer {
                     }));
                 }
                 self.shared.observe(Stage::Acknowledged);
+                self.shared.tell_audit(&self.head);
                 // Nobody waits for the log.
                 changes.iter().for_each(log);
             }
@@ -145,8 +161,8 @@ impl Writer {
         }
     }
 
-    /// Plans every order, writes those that are not refused, and commits.
-    fn write(&mut self, orders: Vec<Order>) -> Result<Vec<Result<Written, Refusal>>, StoreFault> {
+    /// Plans every order, writes those that are not refused with their audit records, and commits.
+    fn write(&mut self, orders: Vec<(Order, Origin)>) -> Result<Vec<Result<Written, Refusal>>, StoreFault> {
         let shared = Arc::clone(&self.shared);
         let mut transaction = shared.store.begin(&self.head)?;
         if !self.unused_sets.is_empty() {
@@ -154,14 +170,17 @@ impl Writer {
         }
         let mut results = Vec::with_capacity(orders.len());
         let mut anything = false;
-        for order in orders {
-            let dry_run = order.is_dry_run();
+        let now = self.shared.reading.clock.now();
+        for (order, origin) in orders {
+            let (action, dry_run) = (order.action(), order.is_dry_run());
             results.push(match plan::plan(&transaction, &self.compiler, order) {
                 Ok(plan) if dry_run || plan.change.records.is_empty() => {
                     Ok(Written { outcome: plan.outcome, change: None })
                 }
                 Ok(plan) => {
                     let revision = transaction.put(&plan.change)?;
+                    let note = Note { at: now, revision, origin, action };
+                    note.write(&mut transaction, &plan.change.records, &plan.before)?;
                     anything = true;
                     Ok(Written { outcome: plan.outcome, change: Some((plan.change, revision)) })
                 }
@@ -171,7 +190,7 @@ impl Writer {
             });
         }
         if anything {
-            self.head = transaction.commit(self.shared.reading.clock.now())?;
+            self.head = transaction.commit(now)?;
             self.unused_sets.clear();
             self.note_commit(&results);
             self.shared.observe(Stage::Committed);
@@ -202,14 +221,14 @@ impl Writer {
         self.shared.observe(Stage::Published);
     }
 
-    fn note_fault(&mut self, fault: &StoreFault) {
+    pub(super) fn note_fault(&mut self, fault: &StoreFault) {
         tracing::error!(%fault, "a change was not stored; the database is reopened before the next one");
         self.must_reopen = true;
         self.shared.set_writable(false);
     }
 
     /// After a storage fault: reopens the database and takes its state over, for a commit that failed may be there.
-    fn ensure_open(&mut self) -> Result<(), StoreFault> {
+    pub(super) fn ensure_open(&mut self) -> Result<(), StoreFault> {
         if !self.must_reopen {
             return Ok(());
         }
@@ -247,6 +266,7 @@ impl Writer {
         self.head = head;
         self.unused_sets = unused_sets;
         self.shared.publish(&self.compiler, &self.head);
+        self.shared.tell_audit(&self.head);
     }
 
     /// Stores the next part of the last uses that wait. False when none is left, or it can't be stored and waits on.
@@ -291,7 +311,7 @@ fn log((change, revision): &(Change, Revision)) {
 
 /// redb may panic over a file that was damaged: a fault as others, after which the database is reopened. The writer's
 /// own state moves only after a commit.
-fn caught<T>(write: impl FnOnce() -> Result<T, StoreFault>) -> Result<T, StoreFault> {
+pub(super) fn caught<T>(write: impl FnOnce() -> Result<T, StoreFault>) -> Result<T, StoreFault> {
     catch_unwind(AssertUnwindSafe(write)).unwrap_or_else(|_| {
         let what = "its structure can't be followed; restore a backup, and keep the damaged file for examination";
         Err(StoreFault::Storage(what.to_string()))

@@ -1,6 +1,8 @@
 //! `admin.sock`: every change and listing. One request at a time, in order; whoever connects was judged at accept.
 
+mod audit;
 mod streams;
+mod what_if;
 
 use std::io;
 use std::sync::Arc;
@@ -19,16 +21,16 @@ use zeroize::Zeroizing;
 use super::connection::{Connection, Filled};
 use super::{Serving, convert};
 use crate::model::{Code, LastUses, Record};
-use crate::registry::{Apply, Asker, Listed, Order, Outcome, Refusal, Registry, Sent, StoreFault, Unreached};
+use crate::registry::{Apply, Asker, Listed, Order, Origin, Outcome, Refusal, Registry, Sent, StoreFault, Unreached};
 
 /// A frame of so many bytes is decoded in about a tenth of a millisecond.
 const BYTES_AT_ONCE: usize = 32 * 1024;
 
 /// Serves one connection until it is over.
-pub(super) async fn serve(stream: UnixStream, serving: Arc<Serving>, stop: CancellationToken) {
-    let (bounds, deadlines) = ((ADMIN_FRAME_BYTES_MAX, ADMIN_ERROR), serving.deadlines);
-    let mut connection = Connection::new(stream, bounds, deadlines, stop.clone());
-    let mut desk = Desk { serving, stop, upload: None, importing: None };
+pub(super) async fn serve(stream: UnixStream, serving: Arc<Serving>, origin: Origin, stop: CancellationToken) {
+    let limits = (ADMIN_FRAME_BYTES_MAX, ADMIN_ERROR);
+    let mut connection = Connection::new(stream, limits, serving.deadlines, stop.clone());
+    let mut desk = Desk { serving, origin, stop, upload: None, importing: None };
     loop {
         let filled = desk.fill(&mut connection).await;
         if matches!(filled, Filled::Over) {
@@ -102,6 +104,8 @@ struct Uploaded {
 /// One connection's requests, and what it has uploaded.
 struct Desk {
     serving: Arc<Serving>,
+    /// Whose changes these are.
+    origin: Origin,
     stop: CancellationToken,
     upload: Option<Uploaded>,
     importing: Option<Importing>,
@@ -128,8 +132,11 @@ impl Desk {
             AdminRequest::List(list) => self.list(list).await,
             AdminRequest::Explain(explain) => Ok(self.explain(&explain)),
             AdminRequest::Reach(reach) => self.reach(&reach),
+            AdminRequest::WhatIf(what_if) => what_if::answer(&self.serving.registry, self.origin, what_if).await,
             AdminRequest::Status => Ok(AdminReply::Status(self.status())),
             AdminRequest::Upload(upload) => self.upload(upload, frame_bytes),
+            AdminRequest::Audit(ask) => self.audit(ask).await,
+            AdminRequest::VerifyAudit => self.verify_audit().await,
             AdminRequest::Import(import) => match self.import(import, request_id, frame_bytes, out).await {
                 Ok(()) => return Ok(()),
                 Err(refused) => Err(refused),
@@ -184,7 +191,7 @@ impl Desk {
     ) -> Result<(), Refused> {
         let order = Order::Import(at_length(frame_bytes, || convert::import(import)));
         self.settle(out).await;
-        let sent = self.serving.registry.send(order).map_err(|refusal| refused(refusal, &[]))?;
+        let sent = self.serving.registry.send(order, self.origin).map_err(|refusal| refused(refusal, &[]))?;
         self.importing = Some(Importing { request_id, sent });
         Ok(())
     }
@@ -210,7 +217,7 @@ impl Desk {
     }
 
     async fn order(&self, order: Order) -> Result<Outcome, Refused> {
-        self.serving.registry.order(order).await.map_err(|refusal| refused(refusal, &[]))
+        self.serving.registry.order(order, self.origin).await.map_err(|refusal| refused(refusal, &[]))
     }
 
     /// A record that was changed, with what is stored aside of it.
@@ -324,7 +331,8 @@ impl Desk {
             prune: apply.prune,
             dry_run: apply.dry_run,
         });
-        let outcome = self.serving.registry.order(order).await.map_err(|refusal| refused(refusal, &places))?;
+        let outcome =
+            self.serving.registry.order(order, self.origin).await.map_err(|refusal| refused(refusal, &places))?;
         Ok(Report {
             added: outcome.added.iter().map(convert::selector).collect(),
             changed: outcome.changed.into_iter().map(convert::field_change).collect(),

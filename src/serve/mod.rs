@@ -31,7 +31,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::model::UnixSeconds;
-use crate::registry::Registry;
+use crate::registry::{Origin, Peer, Registry};
 
 /// Connections on the admin socket. They are not taken from the query socket's, so that an operator gets in however
 /// full that is. A hundred programs that change things at once share their commits, and leave room for people.
@@ -304,8 +304,8 @@ impl AcceptError {
 
 /// Judges the peer and hands the connection to its door, or says why not and closes.
 fn admit(door: Door, stream: UnixStream, serving: &Arc<Serving>, tasks: &TaskTracker, stop: &CancellationToken) {
-    let place = match judge_peer(door, &stream, serving) {
-        Ok(place) => place,
+    let (place, origin) = match judge_peer(door, &stream, serving) {
+        Ok(judged) => judged,
         Err(error) => {
             tracing::warn!(?door, reason = %error.message, "a connection was refused");
             // A fresh socket has room for one small message, and tokio doesn't know yet that it has; where the write fails,
@@ -322,7 +322,7 @@ fn admit(door: Door, stream: UnixStream, serving: &Arc<Serving>, tasks: &TaskTra
         let _place = place;
         match door {
             Door::Query => query::serve(stream, Arc::clone(&serving.registry), serving.deadlines, stop).await,
-            Door::Admin => admin::serve(stream, serving, stop).await,
+            Door::Admin => admin::serve(stream, serving, origin, stop).await,
             Door::Http => http::serve(stream, Arc::clone(&serving.http), serving.deadlines, stop).await,
         }
     });
@@ -349,11 +349,11 @@ fn admit_loopback(stream: TcpStream, serving: &Arc<Serving>, tasks: &TaskTracker
 }
 
 /// Identity comes from the socket, once, here (`SO_PEERCRED`, unix(7)).
-fn judge_peer(door: Door, stream: &UnixStream, serving: &Serving) -> Result<Place, FrameError> {
+fn judge_peer(door: Door, stream: &UnixStream, serving: &Serving) -> Result<(Place, Origin), FrameError> {
     let peer = stream.peer_cred().map_err(|error| {
         FrameError::new(ErrorCode::NotPermitted, format!("the peer's identity could not be read: {error}"))
     })?;
-    match door {
+    let place = match door {
         Door::Query => serving.query_gate.enter(peer.uid()),
         Door::Http => serving.http_gate.enter(peer.uid()),
         Door::Admin => {
@@ -362,7 +362,9 @@ fn judge_peer(door: Door, stream: &UnixStream, serving: &Serving) -> Result<Plac
             }
             serving.admin_gate.enter(peer.uid())
         }
-    }
+    }?;
+    let origin = Origin::Peer(Peer { uid: peer.uid(), gid: peer.gid(), pid: peer.pid() });
+    Ok((place, origin))
 }
 
 fn not_permitted(serving: &Serving, uid: u32) -> String {

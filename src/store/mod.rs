@@ -7,10 +7,12 @@
 //! | `endpoints` | method, blank, shape of the template | the record |
 //! | `tag_sets` | 16 bytes of the hash of its text | the text |
 //! | `uses` | mode, id | last use of each of a credential's codes |
+//! | `audit` | number, 8 bytes big-endian | time, hash of the record before, the record's text |
 //!
 //! What redb was found to do, and what follows, is section 6 of the contract: plain insert, get, remove and range only;
 //! quick repair on every commit; first creation under another name; every row with its own MAC; short reads.
 
+mod audit;
 mod backup;
 mod export;
 mod load;
@@ -28,6 +30,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
+pub use audit::{AuditCheck, AuditFault, AuditHead, AuditPage, Retention};
 pub use backup::{Backup, BackupPart};
 pub use export::{Export, ExportPart};
 pub use load::Take;
@@ -48,7 +51,7 @@ pub const DATABASE_FILE: &str = "keyward.redb";
 /// redb's own cache, whose default grows to 1 GiB. Answers come from memory, and inner pages of ten million rows fit.
 const CACHE_BYTES: usize = 16 * 1024 * 1024;
 /// The version of the whole file's format.
-const FORMAT_VERSION: u32 = 1;
+const FORMAT_VERSION: u32 = 2;
 /// The format's row in `meta`; not MACed, so that a newer format can be told from a wrong pepper.
 const FORMAT_KEY: &[u8] = b"format";
 const PEPPER_KEY: &[u8] = b"pepper";
@@ -75,11 +78,13 @@ pub enum Table {
     Uses,
     /// Format, fingerprint, head.
     Meta,
+    /// Every change, in a chain.
+    Audit,
 }
 
 impl Table {
     /// Every table, in the order of a backup: what says whose it is comes first.
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::Meta,
         Self::Agents,
         Self::Endpoints,
@@ -88,8 +93,9 @@ impl Table {
         Self::Sessions,
         Self::TagSets,
         Self::Uses,
+        Self::Audit,
     ];
-    /// All but [`Table::Meta`], whose rows stand alone.
+    /// All but [`Table::Meta`], whose rows stand alone, and [`Table::Audit`], whose rows are a chain.
     const TALLIED: [Self; 7] =
         [Self::Agents, Self::Endpoints, Self::Keys, Self::Tokens, Self::Sessions, Self::TagSets, Self::Uses];
     /// The tables of records, in the order they are loaded: agents before the credentials that name them.
@@ -107,6 +113,7 @@ impl Table {
             Self::TagSets => "tag_sets",
             Self::Uses => "uses",
             Self::Meta => "meta",
+            Self::Audit => "audit",
         }
     }
 
@@ -143,7 +150,7 @@ impl Table {
             Self::Keys => Some(Kind::Credential(Mode::Key)),
             Self::Tokens => Some(Kind::Credential(Mode::Token)),
             Self::Sessions => Some(Kind::Credential(Mode::Session)),
-            Self::TagSets | Self::Uses | Self::Meta => None,
+            Self::TagSets | Self::Uses | Self::Meta | Self::Audit => None,
         }
     }
 }

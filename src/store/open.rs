@@ -14,7 +14,7 @@ use redb::backends::FileBackend;
 use redb::{Builder, Database, DatabaseError, ReadTransaction, ReadableDatabase as _, StorageError, WriteTransaction};
 
 use super::load::{Reading, Take};
-use super::row::{BadRow, HeadRow, RowKeys, Tally};
+use super::row::{BadRow, ChainEnds, HeadRow, RowKeys, Tally};
 use super::watermark::WatermarkError;
 use super::{
     CACHE_BYTES, DATABASE_FILE, FORMAT_KEY, FORMAT_VERSION, HEAD_KEY, Head, PEPPER_KEY, Store, StoreFault, Table,
@@ -41,6 +41,15 @@ pub enum OpenError {
     InUse(PathBuf),
     /// A later Keyward wrote it.
     NewerFormat {
+        /// The database.
+        path: PathBuf,
+        /// Its format.
+        found: u32,
+        /// What this build reads.
+        supported: u32,
+    },
+    /// An earlier Keyward wrote it, in a format that was never released.
+    OlderFormat {
         /// The database.
         path: PathBuf,
         /// Its format.
@@ -82,6 +91,12 @@ impl fmt::Display for OpenError {
                  that wrote it, or a later one",
                 path.display()
             ),
+            Self::OlderFormat { path, found, supported } => write!(
+                f,
+                "the database {} has format {found}: this keyward reads format {supported} only; serve it with the \
+                 version that wrote it, or move it away and apply your records anew",
+                path.display()
+            ),
             Self::WrongPepper(path) => write!(
                 f,
                 "the database {} was made with another pepper: no code would ever match; put the pepper back that \
@@ -114,6 +129,12 @@ pub struct TableDamage {
 impl fmt::Display for TableDamage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let name = self.table.name();
+        if self.table == Table::Audit {
+            return f.write_str(
+                "the audit does not end with the record of the last change: records were altered or removed; \
+                 `keyward audit verify` says which; no verdict rests on it",
+            );
+        }
         if self.broken {
             return write!(
                 f,
@@ -205,10 +226,11 @@ impl Store {
             tallies[table as usize] = reading.records(table, &sets, take)?;
         }
         tallies[Table::Uses as usize] = reading.uses()?;
-        let damage = reading.damage;
+        let mut damage = reading.damage;
         let broken = damage.iter().filter(|d| d.broken).map(|d| d.table).collect();
         // With damage a set may be used by a row that could not be read.
         let unused_sets = if damage.is_empty() { sets.unused() } else { Vec::new() };
+        damage.extend(self.audit_damage(&database.begin_read()?, &head_row.audit)?);
         Ok(Loaded { head: Head { row: head_row, tallies, broken }, unused_sets, damage })
     }
 
@@ -236,6 +258,10 @@ impl Store {
                 let path = self.path.clone();
                 Err(OpenError::NewerFormat { path, found, supported: FORMAT_VERSION })
             }
+            Err(Stranger::Older(found)) => {
+                let path = self.path.clone();
+                Err(OpenError::OlderFormat { path, found, supported: FORMAT_VERSION })
+            }
             Err(Stranger::BadFingerprint) => {
                 Err(damaged("the pepper is right, but what tells one pepper from another is not".to_string()))
             }
@@ -249,6 +275,8 @@ pub(super) enum Stranger {
     NoFormat,
     /// Of this format.
     Newer(u32),
+    /// The same.
+    Older(u32),
     /// The pepper's fingerprint is damaged.
     BadFingerprint,
     WrongPepper,
@@ -265,6 +293,9 @@ pub(super) fn judge_identity(
     let found = format.map(u32::from_be_bytes).ok_or(Stranger::NoFormat)?;
     if found > FORMAT_VERSION {
         return Err(Stranger::Newer(found));
+    }
+    if found < FORMAT_VERSION {
+        return Err(Stranger::Older(found));
     }
     if stored == Some(fingerprint(pepper).as_slice()) {
         return Ok(());
@@ -309,11 +340,17 @@ pub(super) fn install(directory: &Path, new: &Path) -> Result<(), OpenError> {
 fn write_schema(database: &Database, keys: &RowKeys, pepper: &Pepper) -> Result<(), StoreFault> {
     let mut transaction = database.begin_write()?;
     transaction.set_quick_repair(true);
-    for table in Table::TALLIED {
+    for table in Table::TALLIED.into_iter().chain([Table::Audit]) {
         transaction.open_table(table.definition())?;
     }
     let mut head = Head {
-        row: HeadRow { revision: 0, committed_at: 0, highest_ids: [0; 4], seals: [[0; 32]; Table::TALLIED.len()] },
+        row: HeadRow {
+            revision: 0,
+            committed_at: 0,
+            highest_ids: [0; 4],
+            seals: [[0; 32]; Table::TALLIED.len()],
+            audit: ChainEnds::default(),
+        },
         tallies: [Tally::default(); Table::TALLIED.len()],
         broken: HashSet::new(),
     };

@@ -29,6 +29,8 @@ pub enum RestoreError {
     NoBackup,
     /// A later Keyward took it.
     NewerFormat(u32),
+    /// An earlier Keyward took it.
+    OlderFormat(u32),
     /// It was taken with another pepper.
     WrongPepper,
     /// It ends too early.
@@ -50,6 +52,11 @@ impl fmt::Display for RestoreError {
                 f,
                 "its format is {found} and this keyward reads formats up to {FORMAT_VERSION}; install the version that \
                  took it, or a later one"
+            ),
+            Self::OlderFormat(found) => write!(
+                f,
+                "its format is {found} and this keyward reads format {FORMAT_VERSION} only; restore it with the version \
+                 that took it"
             ),
             Self::WrongPepper => f.write_str(
                 "it was taken with another pepper: no code would ever match; put the pepper there that belongs to it \
@@ -228,6 +235,7 @@ impl Meta {
             Ok(()) => Err(altered("its head is damaged")),
             Err(Stranger::NoFormat) => Err(altered("it has no format version")),
             Err(Stranger::Newer(found)) => Err(RestoreError::NewerFormat(found)),
+            Err(Stranger::Older(found)) => Err(RestoreError::OlderFormat(found)),
             Err(Stranger::BadFingerprint) => Err(altered("what tells one pepper from another is damaged")),
             Err(Stranger::WrongPepper) => Err(RestoreError::WrongPepper),
         }

@@ -29,8 +29,8 @@ use crate::tags::{Tag, TagSet};
 pub(super) const ROW_VERSION: u8 = 1;
 const MAC_BYTES: usize = 16;
 const HEADER_BYTES: usize = 1 + MAC_BYTES;
-/// A set of 256 patterns of 130 bytes, or an agent with 32 attributes, fits with room to grow.
-const BODY_BYTES_MAX: usize = 256 * 1024;
+/// An audit record of one agent's 32 attributes before and after, all of their bytes escaped, fits with room to grow.
+const BODY_BYTES_MAX: usize = 1024 * 1024;
 
 /// What a credential's key and row take, with a label: room for growing is seldom needed.
 const ROW_BYTES_USUAL: usize = 192;
@@ -207,6 +207,34 @@ impl Tally {
     }
 }
 
+/// Where the audit's chain begins and ends.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Encode, Decode)]
+pub(super) struct ChainEnds {
+    /// The last record's number, 0 before the first.
+    pub(super) last: u64,
+    pub(super) last_hash: [u8; 32],
+    /// The number of the record before the oldest that is kept.
+    pub(super) before: u64,
+    pub(super) before_hash: [u8; 32],
+    /// Of the rows that are kept.
+    pub(super) bytes: u64,
+}
+
+impl ChainEnds {
+    /// How many records are kept.
+    pub(super) const fn kept(&self) -> u64 {
+        self.last.saturating_sub(self.before)
+    }
+
+    /// Whether a row with this key is one of them.
+    pub(super) fn holds(&self, key: &[u8]) -> bool {
+        key.try_into().is_ok_and(|number| (self.before + 1..=self.last).contains(&u64::from_be_bytes(number)))
+    }
+}
+
+/// An audit record as stored: unix seconds, the hash of the record before, its text.
+pub(super) type AuditRow<'r> = (u64, [u8; 32], &'r str);
+
 /// What moves with every commit: one row of the table `meta`.
 #[derive(Clone, PartialEq, Eq, Encode, Decode)]
 pub(super) struct HeadRow {
@@ -216,6 +244,7 @@ pub(super) struct HeadRow {
     pub(super) highest_ids: [u64; 4],
     /// A table's seal, in the order of [`Table::TALLIED`].
     pub(super) seals: [[u8; 32]; Table::TALLIED.len()],
+    pub(super) audit: ChainEnds,
 }
 
 #[derive(Encode, BorrowDecode)]
@@ -449,7 +478,7 @@ pub(super) fn read_record(
         Table::Sessions => {
             read_credential(keys.open_row(table, key, row)?, (Mode::Session, id_of(key)?), labels, set_of)
         }
-        Table::TagSets | Table::Uses | Table::Meta => Err(BadRow),
+        Table::TagSets | Table::Uses | Table::Meta | Table::Audit => Err(BadRow),
     }
 }
 

@@ -58,8 +58,12 @@ impl Store {
             };
             let table = current.table;
             let Some(entry) = current.rows.next() else {
-                let is_whole = !Table::TALLIED.contains(&table)
-                    || current.tally.seal(&self.keys, table) == walk.head.seals[table as usize];
+                let is_whole = match table {
+                    Table::Meta => true,
+                    // Each row bears its number and is between the ends, so as many as there must be are all.
+                    Table::Audit => current.tally.rows == walk.head.audit.kept(),
+                    _ => current.tally.seal(&self.keys, table) == walk.head.seals[table as usize],
+                };
                 walk.current = None;
                 if !is_whole {
                     return Err(StoreFault::BrokenTable(table));
@@ -71,6 +75,9 @@ impl Store {
             let is_sealed = table != Table::Meta || key == HEAD_KEY;
             if is_sealed && !self.keys.proves_itself(table, key, row) {
                 return Err(bad_row(table, key));
+            }
+            if table == Table::Audit && !walk.head.audit.holds(key) {
+                return Err(StoreFault::BrokenTable(table));
             }
             current.tally.add(self.keys.element(table, row));
             return take(table, key, row).map(Some);

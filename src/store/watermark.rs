@@ -167,7 +167,7 @@ struct Mark {
     noted: u64,
     /// Every fate of a later revision is in the ring.
     complete_since: u64,
-    /// Kept for the audit; zeros while there is none.
+    /// See [`audit_mark`].
     audit: [u8; AUDIT_BYTES],
 }
 
@@ -234,7 +234,7 @@ impl Watermark {
             committed_at: head.committed_at().0,
             noted: 0,
             complete_since: revision,
-            audit: [0; AUDIT_BYTES],
+            audit: audit_mark(head),
         };
         let mut watermark = Self { file, path: path.clone(), key: key_of(pepper), mark, turns: 0 };
         // All of it at once, so that no later write needs room.
@@ -309,6 +309,7 @@ impl Watermark {
         }
         self.mark.revision = revision;
         self.mark.committed_at = head.committed_at().0;
+        self.mark.audit = audit_mark(head);
         self.write_head()
     }
 
@@ -387,6 +388,15 @@ impl Watermark {
         bytes[FATE_BYTES - FATE_MAC_BYTES..].copy_from_slice(&mac);
         bytes
     }
+}
+
+/// Number and hash of the audit's last record.
+fn audit_mark(head: &Head) -> [u8; AUDIT_BYTES] {
+    let audit = head.audit();
+    let mut mark = [0; AUDIT_BYTES];
+    mark[..8].copy_from_slice(&audit.last.to_be_bytes());
+    mark[8..].copy_from_slice(&audit.hash.to_bytes());
+    mark
 }
 
 fn key_of(pepper: &Pepper) -> Zeroizing<[u8; 32]> {

@@ -8,12 +8,17 @@
 //! | here | requests and replies |
 //! | `patch` | what an operator gives |
 //! | `record` | records as they stand |
+//! | `audit` | every change, in a chain of hashes |
 //! | `backup` | everything at once |
+//! | `what_if` | what a change would come to |
 
+mod audit;
 mod backup;
 mod patch;
 mod record;
+mod what_if;
 
+pub use audit::{AUDIT_WAIT_SECONDS_MAX, Audit, AuditFault, AuditPage, AuditVerdict};
 pub use backup::{BackupPart, Export, ExportPage, ExportedRecord};
 use bincode::{Decode, Encode};
 pub use patch::{
@@ -21,6 +26,7 @@ pub use patch::{
     Selector, SetText,
 };
 pub use record::{AgentRecord, CredentialRecord, EndpointRecord, LastUse, Record};
+pub use what_if::{Consequences, Effect, WhatIf};
 
 use crate::codec;
 use crate::frame::{self, Frame, FrameError};
@@ -48,10 +54,16 @@ pub const APPLY: u16 = 0x0309;
 pub const REACH: u16 = 0x030a;
 /// Type number of [`AdminRequest::Import`].
 pub const IMPORT: u16 = 0x030b;
+/// Type number of [`AdminRequest::Audit`].
+pub const AUDIT: u16 = 0x0310;
+/// Type number of [`AdminRequest::VerifyAudit`].
+pub const VERIFY_AUDIT: u16 = 0x0311;
 /// Type number of [`AdminRequest::Backup`].
 pub const BACKUP: u16 = 0x0312;
 /// Type number of [`AdminRequest::Export`].
 pub const EXPORT: u16 = 0x0313;
+/// Type number of [`AdminRequest::WhatIf`].
+pub const WHAT_IF: u16 = 0x030f;
 
 /// Type number of [`AdminReply::Done`].
 pub const DONE: u16 = 0x0401;
@@ -67,10 +79,16 @@ pub const RECEIVED: u16 = 0x0405;
 pub const REPORT: u16 = 0x0406;
 /// Type number of [`AdminReply::Imported`].
 pub const IMPORTED: u16 = 0x0407;
+/// Type number of [`AdminReply::AuditPage`].
+pub const AUDIT_PAGE: u16 = 0x0410;
+/// Type number of [`AdminReply::AuditVerdict`].
+pub const AUDIT_VERDICT: u16 = 0x0411;
 /// Type number of [`AdminReply::BackupPart`].
 pub const BACKUP_PART: u16 = 0x0412;
 /// Type number of [`AdminReply::ExportPage`].
 pub const EXPORT_PAGE: u16 = 0x0413;
+/// Type number of [`AdminReply::Consequences`].
+pub const CONSEQUENCES: u16 = 0x040f;
 /// Type number of [`AdminReply::Refused`].
 pub const REFUSED: u16 = 0x04fe;
 
@@ -174,10 +192,16 @@ pub enum AdminRequest {
     Reach(Reach),
     /// Type [`IMPORT`].
     Import(Import),
+    /// Type [`AUDIT`].
+    Audit(Audit),
+    /// Type [`VERIFY_AUDIT`]; the body is empty.
+    VerifyAudit,
     /// Type [`BACKUP`]; the body is empty.
     Backup,
     /// Type [`EXPORT`].
     Export(Export),
+    /// Type [`WHAT_IF`].
+    WhatIf(WhatIf),
 }
 
 impl AdminRequest {
@@ -200,8 +224,11 @@ impl AdminRequest {
             APPLY => codec::decode(body).map(Self::Apply),
             REACH => codec::decode(body).map(Self::Reach),
             IMPORT => codec::decode(body).map(Self::Import),
+            AUDIT => codec::decode(body).map(Self::Audit),
+            VERIFY_AUDIT => codec::decode(body).map(|()| Self::VerifyAudit),
             BACKUP => codec::decode(body).map(|()| Self::Backup),
             EXPORT => codec::decode(body).map(Self::Export),
+            WHAT_IF => codec::decode(body).map(Self::WhatIf),
             _ => Err(frame.unknown_type()),
         }
     }
@@ -220,8 +247,11 @@ impl AdminRequest {
             Self::Apply(body) => frame::put(out, APPLY, request_id, body),
             Self::Reach(body) => frame::put(out, REACH, request_id, body),
             Self::Import(body) => frame::put(out, IMPORT, request_id, body),
+            Self::Audit(body) => frame::put(out, AUDIT, request_id, body),
+            Self::VerifyAudit => frame::put(out, VERIFY_AUDIT, request_id, &()),
             Self::Backup => frame::put(out, BACKUP, request_id, &()),
             Self::Export(body) => frame::put(out, EXPORT, request_id, body),
+            Self::WhatIf(body) => frame::put(out, WHAT_IF, request_id, body),
         }
     }
 }
@@ -413,10 +443,16 @@ pub enum AdminReply {
     Report(Report),
     /// Type [`IMPORTED`], to import.
     Imported(Imported),
+    /// Type [`AUDIT_PAGE`], to audit.
+    AuditPage(AuditPage),
+    /// Type [`AUDIT_VERDICT`], to verify the audit.
+    AuditVerdict(AuditVerdict),
     /// Type [`BACKUP_PART`], to backup, one or more.
     BackupPart(BackupPart),
     /// Type [`EXPORT_PAGE`], to export, one or more.
     ExportPage(ExportPage),
+    /// Type [`CONSEQUENCES`], to what-if.
+    Consequences(Consequences),
     /// Type [`REFUSED`], to any.
     Refused(Refused),
     /// Type [`frame::ADMIN_ERROR`], to any.
@@ -439,8 +475,11 @@ impl AdminReply {
             RECEIVED => codec::decode(body).map(Self::Received),
             REPORT => codec::decode(body).map(Self::Report),
             IMPORTED => codec::decode(body).map(Self::Imported),
+            AUDIT_PAGE => codec::decode(body).map(Self::AuditPage),
+            AUDIT_VERDICT => codec::decode(body).map(Self::AuditVerdict),
             BACKUP_PART => codec::decode(body).map(Self::BackupPart),
             EXPORT_PAGE => codec::decode(body).map(Self::ExportPage),
+            CONSEQUENCES => codec::decode(body).map(Self::Consequences),
             REFUSED => codec::decode(body).map(Self::Refused),
             frame::ADMIN_ERROR => frame::read_error(body).map(Self::Error),
             _ => Err(frame.unknown_type()),
@@ -457,8 +496,11 @@ impl AdminReply {
             Self::Received(body) => frame::put(out, RECEIVED, request_id, body),
             Self::Report(body) => frame::put(out, REPORT, request_id, body),
             Self::Imported(body) => frame::put(out, IMPORTED, request_id, body),
+            Self::AuditPage(body) => frame::put(out, AUDIT_PAGE, request_id, body),
+            Self::AuditVerdict(body) => frame::put(out, AUDIT_VERDICT, request_id, body),
             Self::BackupPart(body) => frame::put(out, BACKUP_PART, request_id, body),
             Self::ExportPage(body) => frame::put(out, EXPORT_PAGE, request_id, body),
+            Self::Consequences(body) => frame::put(out, CONSEQUENCES, request_id, body),
             Self::Refused(body) => frame::put(out, REFUSED, request_id, body),
             Self::Error(error) => frame::put_error(out, frame::ADMIN_ERROR, request_id, error),
         }

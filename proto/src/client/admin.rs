@@ -248,8 +248,11 @@ fn resend(request: &AdminRequest) -> Resend {
         | AdminRequest::Explain(_)
         | AdminRequest::Status
         | AdminRequest::Reach(_)
+        | AdminRequest::Audit(_)
+        | AdminRequest::VerifyAudit
         | AdminRequest::Backup
-        | AdminRequest::Export(_) => Resend::Once,
+        | AdminRequest::Export(_)
+        | AdminRequest::WhatIf(_) => Resend::Once,
         AdminRequest::Add(_)
         | AdminRequest::Set(_)
         | AdminRequest::Remove(_)
@@ -299,8 +302,11 @@ impl AdminReply {
             Self::Received(_) => "receipt of a part",
             Self::Report(_) => "a report",
             Self::Imported(_) => "what became of a part",
+            Self::AuditPage(_) => "a page of the audit",
+            Self::AuditVerdict(_) => "what the audit is",
             Self::BackupPart(_) => "a part of a backup",
             Self::ExportPage(_) => "a part of an export",
+            Self::Consequences(_) => "consequences",
             Self::Refused(_) => "a refusal",
             Self::Error(_) => "an error frame",
         }

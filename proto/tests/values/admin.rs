@@ -1,9 +1,10 @@
 use keyward_proto::ErrorCode;
 use keyward_proto::admin::{
-    AdminReply, AdminRequest, AgentPatch, AgentRecord, Apply, BackupPart, CredentialName, CredentialPatch,
-    CredentialRecord, Done, EndpointPatch, EndpointRecord, Explain, Explanation, Export, ExportPage, ExportedRecord,
-    FieldChange, FieldValue, Import, Imported, Kind, LastUse, List, Page, Patch, Reach, Record, RefusalKind, Refused,
-    RefusedPatch, Report, RetiringPatch, Secret, Selector, SetText, StatusReport, Step, Upload,
+    AdminReply, AdminRequest, AgentPatch, AgentRecord, Apply, Audit, AuditFault, AuditPage, AuditVerdict, BackupPart,
+    CredentialName, CredentialPatch, CredentialRecord, Done, EndpointPatch, EndpointRecord, Explain, Explanation,
+    Export, ExportPage, ExportedRecord, FieldChange, FieldValue, Import, Imported, Kind, LastUse, List, Page, Patch,
+    Reach, Record, RefusalKind, Refused, RefusedPatch, Report, RetiringPatch, Secret, Selector, SetText, StatusReport,
+    Step, Upload,
 };
 use keyward_proto::query::{Mode, Reason, Verdict};
 
@@ -175,6 +176,12 @@ fn readings() -> Vec<Vector> {
         ),
         admin("status", "No body.", AdminRequest::Status),
         admin(
+            "audit",
+            "After 7, since 1800000000, wait 30.",
+            AdminRequest::Audit(Audit { after: 7, since: 1_800_000_000, wait_seconds: 30 }),
+        ),
+        admin("verify_audit", "No body.", AdminRequest::VerifyAudit),
+        admin(
             "reach",
             "Key 2, agent '4', behind the opaque mark 'GET /api/v2/tickets'.",
             AdminRequest::Reach(Reach {
@@ -296,6 +303,7 @@ pub(crate) fn replies() -> Vec<Vector> {
     let mut replies = records();
     replies.extend(answers());
     replies.extend(reports());
+    replies.extend(audits());
     replies.extend(refusals());
     replies.extend(whole_states());
     replies
@@ -452,6 +460,41 @@ fn reports() -> Vec<Vector> {
             }),
         ),
         reply("report_empty", "Nothing to change; the only or last frame.", AdminReply::Report(Report::default())),
+    ]
+}
+
+fn audits() -> Vec<Vector> {
+    let fault = AuditFault { number: 5, what: "it is missing".to_owned() };
+    vec![
+        reply(
+            "audit_page",
+            "Two lines, '{\"seq\":7}' and '{\"seq\":8}', last 8, more.",
+            AdminReply::AuditPage(AuditPage { lines: strings(&["{\"seq\":7}", "{\"seq\":8}"]), last: 8, more: true }),
+        ),
+        reply(
+            "audit_verdict",
+            "First 1, last 9, hash '0f', 9 records, nothing wrong.",
+            AdminReply::AuditVerdict(AuditVerdict {
+                first: 1,
+                last: 9,
+                hash: Some("0f".to_owned()),
+                records: 9,
+                faults: Vec::new(),
+                fault_count: 0,
+            }),
+        ),
+        reply(
+            "audit_verdict_broken",
+            "First 4, last 9, no hash, 5 records, one fault: 5 'it is missing'; 1 in all.",
+            AdminReply::AuditVerdict(AuditVerdict {
+                first: 4,
+                last: 9,
+                hash: None,
+                records: 5,
+                faults: vec![fault],
+                fault_count: 1,
+            }),
+        ),
     ]
 }
 

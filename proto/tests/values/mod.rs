@@ -4,6 +4,7 @@
 
 mod admin;
 mod query;
+mod what_if;
 
 use keyward_proto::admin::{AdminReply, AdminRequest};
 use keyward_proto::frame::Frame;
@@ -59,6 +60,8 @@ pub(crate) fn all() -> Vec<Vector> {
     all.extend(query::replies());
     all.extend(admin::requests());
     all.extend(admin::replies());
+    all.extend(what_if::requests());
+    all.extend(what_if::replies());
     all
 }
 

@@ -34,33 +34,36 @@ pub struct FieldChange {
     pub to: FieldValue,
 }
 
+/// Names and values.
+pub(in crate::registry) type Fields = Vec<(&'static str, FieldValue)>;
+
 /// The fields in which two states of one record differ.
 pub(super) fn difference(old: &Record, new: &Record) -> Vec<FieldChange> {
-    let fields = |record: &Record| match record {
-        Record::Agent(agent) => agent_fields(agent),
-        Record::Endpoint(endpoint) => endpoint_fields(endpoint),
-        Record::Credential(credential) => credential_fields(credential),
-    };
-    let mut changes: Vec<FieldChange> = fields(old)
-        .into_iter()
-        .zip(fields(new))
-        .filter(|((_, from), (_, to))| from != to)
-        .map(|((field, from), (_, to))| FieldChange { record: new.name(), field, from, to })
-        .collect();
+    let change = |(field, from, to)| FieldChange { record: new.name(), field, from, to };
+    differing(old, new).into_iter().map(change).collect()
+}
+
+/// The same: names, values before and values after.
+pub(in crate::registry) fn differing(old: &Record, new: &Record) -> Vec<(&'static str, FieldValue, FieldValue)> {
+    let both = fields(old).into_iter().zip(fields(new));
+    let differs = both.filter(|((_, from), (_, to))| from != to);
+    let mut differing: Vec<_> = differs.map(|((field, from), (_, to))| (field, from, to)).collect();
     if let (Record::Credential(from), Record::Credential(to)) = (old, new)
         && from.codes != to.codes
     {
-        changes.push(FieldChange {
-            record: new.name(),
-            field: "code",
-            from: FieldValue::Hidden,
-            to: FieldValue::Hidden,
-        });
+        differing.push(("code", FieldValue::Hidden, FieldValue::Hidden));
     }
-    changes
+    differing
 }
 
-type Fields = Vec<(&'static str, FieldValue)>;
+/// All fields of a record but its code.
+pub(in crate::registry) fn fields(record: &Record) -> Fields {
+    match record {
+        Record::Agent(agent) => agent_fields(agent),
+        Record::Endpoint(endpoint) => endpoint_fields(endpoint),
+        Record::Credential(credential) => credential_fields(credential),
+    }
+}
 
 fn agent_fields(agent: &Agent) -> Fields {
     let attributes = agent.attributes.pairs().iter().map(|(n, v)| (n.to_string(), v.to_string())).collect();

@@ -69,15 +69,15 @@ impl Planner<'_, '_> {
             return Err(no_such_agent(&key, agent).into());
         }
         let counts = &mut self.outcome.imported;
-        match old {
+        match &old {
             None => counts.added += 1,
-            Some(old) if old == new => {
+            Some(old) if *old == new => {
                 counts.unchanged += 1;
                 return Ok(());
             }
             Some(_) => counts.changed += 1,
         }
-        self.pending.put(key, new, read_at);
+        self.pending.put(key, old, new, read_at);
         Ok(())
     }
 }

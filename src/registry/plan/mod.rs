@@ -11,11 +11,15 @@ mod pending;
 use std::collections::BTreeSet;
 
 pub use difference::{FieldChange, FieldValue};
+pub(super) use difference::{Fields, differing, fields};
 pub use import::{Import, Imported};
+pub(super) use pending::Before;
 use pending::Pending;
 use rustc_hash::FxHashMap;
 use zeroize::Zeroizing;
 
+use super::audit::Action;
+use super::what_if::{Preview, WhatIf};
 use crate::directory::{Compiler, Lookup};
 use crate::model::secret::NEW_CODE_CHARS;
 use crate::model::{
@@ -38,6 +42,8 @@ pub enum Order {
     Apply(Apply),
     /// Makes the credentials be as given, each by itself.
     Import(Import),
+    /// Says what a change would come to, and makes none.
+    WhatIf(WhatIf),
 }
 
 /// A whole file.
@@ -53,13 +59,25 @@ pub struct Apply {
 }
 
 impl Order {
+    /// The audit's word for it.
+    pub(super) const fn action(&self) -> Action {
+        match self {
+            Self::Add(_) => Action::Add,
+            // A dry run writes nothing, nor an audit.
+            Self::Set(_) | Self::WhatIf(_) => Action::Set,
+            Self::Remove(_) => Action::Remove,
+            Self::Apply(_) => Action::Apply,
+            Self::Import(_) => Action::Import,
+        }
+    }
+
     /// Whether it is judged by more than the rows it names, so that it must not share a transaction: the directory it
     /// reads would lack what went before.
     pub(super) const fn stands_alone(&self) -> bool {
         match self {
             Self::Add(_) | Self::Set(_) => false,
             Self::Remove(name) => matches!(name, RecordName::Agent(_)),
-            Self::Apply(_) | Self::Import(_) => true,
+            Self::Apply(_) | Self::Import(_) | Self::WhatIf(_) => true,
         }
     }
 
@@ -69,6 +87,7 @@ impl Order {
             Self::Add(_) | Self::Set(_) | Self::Remove(_) => false,
             Self::Apply(apply) => apply.dry_run,
             Self::Import(import) => import.dry_run,
+            Self::WhatIf(_) => true,
         }
     }
 }
@@ -112,11 +131,15 @@ pub struct Outcome {
     pub removed: Vec<RecordName>,
     /// For an import, in place of these.
     pub imported: Imported,
+    /// For a what-if: what its consequences are worked out from.
+    pub preview: Option<Preview>,
 }
 
 /// A change that may be written, and what it comes to.
 pub(super) struct Plan {
     pub(super) change: Change,
+    /// What each of its records was.
+    pub(super) before: Vec<Before>,
     pub(super) outcome: Outcome,
 }
 
@@ -144,8 +167,10 @@ pub(super) fn plan(transaction: &Transaction<'_>, compiler: &Compiler, order: Or
         Order::Remove(name) => planner.remove(&name)?,
         Order::Apply(apply) => planner.apply(apply)?,
         Order::Import(import) => planner.import(import)?,
+        Order::WhatIf(what_if) => planner.what_if(what_if)?,
     }
-    Ok(Plan { change: planner.pending.finish(), outcome: planner.outcome })
+    let (change, before) = planner.pending.finish();
+    Ok(Plan { change, before, outcome: planner.outcome })
 }
 
 /// Why there is no plan.
@@ -192,6 +217,15 @@ impl Planner<'_, '_> {
         Ok(())
     }
 
+    fn what_if(&mut self, what_if: WhatIf) -> Result<(), Stop> {
+        match what_if {
+            WhatIf::Set(edit) => self.single(edit, Rule::Existing)?,
+            WhatIf::Remove(name) => self.remove(&name)?,
+        }
+        self.outcome.preview = Some(Preview::new(self.compiler, self.pending.records()));
+        Ok(())
+    }
+
     fn apply(&mut self, apply: Apply) -> Result<(), Stop> {
         for (index, edit) in apply.edits.into_iter().enumerate() {
             let place = |stop| match stop {
@@ -223,12 +257,12 @@ impl Planner<'_, '_> {
             None => return Err("an id is needed".to_string().into()),
         };
         let Merged { old, new, read_at } = self.merged(&key, edit, rule)?;
-        match old {
+        match &old {
             None => self.outcome.added.push(new.name()),
-            Some(old) if old == new => return Ok(key),
-            Some(old) => self.outcome.changed.extend(difference::difference(&old, &new)),
+            Some(old) if *old == new => return Ok(key),
+            Some(old) => self.outcome.changed.extend(difference::difference(old, &new)),
         }
-        self.pending.put(key.clone(), new, read_at);
+        self.pending.put(key.clone(), old, new, read_at);
         Ok(key)
     }
 
@@ -300,6 +334,7 @@ impl Planner<'_, '_> {
     /// Puts a record's tombstone among the pending records.
     fn end(&mut self, key: RecordKey, record: Record, read_at: Revision) {
         self.outcome.removed.push(record.name());
+        let before = Some(record.clone());
         let record = match record {
             Record::Agent(agent) => Record::Agent(crate::model::Agent { removed: true, ..agent }),
             Record::Endpoint(endpoint) => Record::Endpoint(crate::model::Endpoint { removed: true, ..endpoint }),
@@ -309,7 +344,7 @@ impl Planner<'_, '_> {
                 revoked
             }
         };
-        self.pending.put(key, record, read_at);
+        self.pending.put(key, before, record, read_at);
     }
 
     fn prune(&mut self, kind: Kind) -> Result<(), Stop> {

@@ -4,10 +4,15 @@ use rustc_hash::FxHashMap;
 
 use crate::model::{Change, Record, RecordKey, Revision};
 
+/// A record as it was before a change; `None` for one that is new.
+pub(in crate::registry) type Before = Option<Box<Record>>;
+
 /// A change that grows.
 #[derive(Default)]
 pub(super) struct Pending {
     change: Change,
+    /// What each record was.
+    before: Vec<Before>,
     /// Where each record stands in the change.
     index: FxHashMap<RecordKey, usize>,
 }
@@ -18,8 +23,9 @@ impl Pending {
         Some((&self.change.records[place], self.change.expected[place].1))
     }
 
-    /// Puts a record. Of one that was put before the later form counts, and the revision it was first read at.
-    pub(super) fn put(&mut self, key: RecordKey, record: Record, read_at: Revision) {
+    /// Puts a record. Of one that was put before the later form counts, what it was at first, and the revision it was
+    /// first read at.
+    pub(super) fn put(&mut self, key: RecordKey, before: Option<Record>, record: Record, read_at: Revision) {
         let Change { expected, records } = &mut self.change;
         let place = *self.index.entry(key.clone()).or_insert(records.len());
         match records.get_mut(place) {
@@ -27,6 +33,7 @@ impl Pending {
             None => {
                 expected.push((key, read_at));
                 records.push(record);
+                self.before.push(before.map(Box::new));
             }
         }
     }
@@ -35,16 +42,20 @@ impl Pending {
         self.change.expected.iter().map(|(key, _)| key).zip(&self.change.records)
     }
 
-    /// The change in the order of its keys, in which the database takes it fastest.
-    pub(super) fn finish(self) -> Change {
+    pub(super) fn records(&self) -> &[Record] {
+        &self.change.records
+    }
+
+    /// The change in the order of its keys, in which the database takes it fastest, and what each record was.
+    pub(super) fn finish(self) -> (Change, Vec<Before>) {
         let Change { expected, records } = self.change;
         if expected.is_sorted_by(|(one, _), (next, _)| one <= next) {
-            return Change { expected, records };
+            return (Change { expected, records }, self.before);
         }
-        let mut both: Vec<_> = expected.into_iter().zip(records).collect();
-        both.sort_unstable_by(|((one, _), _), ((other, _), _)| one.cmp(other));
-        let (expected, records) = both.into_iter().unzip();
-        Change { expected, records }
+        let mut all: Vec<_> = expected.into_iter().zip(records.into_iter().zip(self.before)).collect();
+        all.sort_unstable_by(|((one, _), _), ((other, _), _)| one.cmp(other));
+        let (expected, (records, before)) = all.into_iter().unzip();
+        (Change { expected, records }, before)
     }
 }
 
@@ -74,14 +85,16 @@ mod tests {
             let mut pending = Pending::default();
             for id in order {
                 let record = agent(id, "first");
-                pending.put(record.key(), record, Revision(id));
+                pending.put(record.key(), (id == 2).then(|| agent(2, "before")), record, Revision(id));
             }
             let last = agent(2, "last");
-            pending.put(last.key(), last.clone(), Revision(9));
+            pending.put(last.key(), Some(agent(2, "first")), last.clone(), Revision(9));
             assert!(
                 pending.get(&last.key()).is_some_and(|(record, read_at)| *record == last && read_at == Revision(2))
             );
-            let change = pending.finish();
+            let (change, before) = pending.finish();
+            let before: Vec<_> = before.into_iter().map(|record| record.map(|record| *record)).collect();
+            assert!(before == [None, Some(agent(2, "before")), None], "{order:?}");
             let expected: Vec<_> = change.expected.iter().map(|(key, at)| (key.id().unwrap().get(), at.0)).collect();
             assert_eq!(expected, [(1, 1), (2, 2), (3, 3)]);
             assert!(change.records == [agent(1, "first"), last, agent(3, "first")], "{order:?}");
