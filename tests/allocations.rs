@@ -14,6 +14,7 @@ use keyward::serve::listen::{Access, bind};
 use keyward::serve::{Admins, ConnectionLimits, Deadlines, Doors, Rules};
 use keyward_proto::query::{Asker, Check, QueryRequest, Target};
 use raw::{KEY, check, put, who};
+use serde_json::{Value, json};
 use support::Home;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
@@ -24,7 +25,19 @@ use tokio_util::sync::CancellationToken;
 /// After so many questions all buffers have their size.
 const WARM_UP: usize = 50;
 const COUNTED: usize = 1000;
+const LIMITED: &str = "key 4:a-key-with-much-of-a-rate";
+const EXHAUSTED: &str = "key 5:a-key-with-little-of-one";
 const TOGETHER: &str = "all of them in one write";
+
+/// The usual one, and keys with rates.
+fn world() -> Value {
+    let mut world = raw::world();
+    for (id, credential, rate) in [(4, LIMITED, "1000000000/s"), (5, EXHAUSTED, "1/d")] {
+        let code = credential.split_once(':').unwrap().1;
+        world["keys"].as_array_mut().unwrap().push(json!({ "id": id, "agent": 4, "code": code, "rate": rate }));
+    }
+    world
+}
 
 fn get(path: &[u8]) -> Target<'_> {
     Target::Endpoint { method: b"GET", path }
@@ -38,6 +51,8 @@ fn questions() -> Vec<(&'static str, Vec<u8>)> {
         ("allowed", check(1, KEY, get(b"/api/v2/tickets"))),
         ("allowed, with an address", put(&QueryRequest::Check(known), 2)),
         ("who", who(3, KEY)),
+        ("allowed within a rate", check(10, LIMITED, get(b"/api/v2/tickets"))),
+        ("beyond a rate", check(11, EXHAUSTED, get(b"/api/v2/tickets"))),
         ("wrong code", check(4, "key 3:WRONGWRONGWRONG", get(b"/api/v2/tickets"))),
         ("unknown id", check(5, "key 77:WRONGWRONGWRONG", get(b"/api/v2/tickets"))),
         ("malformed credential", check(6, "key", get(b"/api/v2/tickets"))),
@@ -80,7 +95,7 @@ async fn ask(stream: &mut UnixStream, bytes: &[u8], replies: usize, times: usize
 #[test]
 fn a_question_allocates_nothing_in_the_steady_state() {
     let home = Home::new();
-    let registry = home.registry(&raw::world());
+    let registry = home.registry(&world());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let local = LocalSet::new();
     let mut stream = serve(&runtime, &local, &home, registry);

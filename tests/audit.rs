@@ -69,6 +69,7 @@ fn file_of(home: &Home, name: &str, value: &Value) -> String {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn every_kind_of_change_leaves_one_record_that_says_who_what_before_and_after() {
     let home = Home::new();
     let daemon = home.start();

@@ -299,6 +299,7 @@ fn no_code_and_no_pepper_is_found_in_anything_that_is_printed_logged_or_stored()
     secrets.add("a chosen code in the wrong place", CHOSEN.as_bytes());
     secrets.add("a given code", b"a-given-code");
     secrets.add("a replacing code", b"a-replacing-code");
+    secrets.add("a rotated code", b"a-rotated-code");
     let mut runner = Runner { home: &home, secrets };
 
     let world = inputs.path().join("world.json");
@@ -317,6 +318,11 @@ fn no_code_and_no_pepper_is_found_in_anything_that_is_printed_logged_or_stored()
     runner.done(&["apply", "-", "--dry-run"], &replacing);
     runner.done(&["--json", "apply", "-"], &replacing);
     credentials.push("key 50:a-replacing-code".to_owned());
+    runner.done(&["key", "rotate", "50", "--code-stdin"], "a-rotated-code\n");
+    credentials.push("key 50:a-rotated-code".to_owned());
+    runner.refused(&["key", "rotate", "50", "--code-stdin"], "a-rotated-code\n");
+    credentials.push(runner.make(&["key", "rotate", "50", "--grace", "1h"]));
+    credentials.push(runner.make(&["--json", "key", "rotate", "50", "--now"]));
     for malformed in
         ["key2:a-given-code", "key 2 :a-given-code", "Bearer a-given-code", "a-given-code", "key 2:a-given-code "]
     {

@@ -12,7 +12,7 @@ use keyward::model::record::AgentName;
 use keyward::model::{
     AgentEdit, Code, CredentialEdit, Edit, EndpointEdit, Id, Method, Mode, Pepper, RecordName, Template, UnixSeconds,
 };
-use keyward::registry::{Apply, Observer, Order, Outcome, Registry, Sent, Stage, WhatIf as RegistryWhatIf};
+use keyward::registry::{Apply, Observer, Order, Origin, Outcome, Registry, Sent, Stage, WhatIf as RegistryWhatIf};
 use keyward::tags::{Tag, TagSet};
 
 use keyward_proto::admin::{
@@ -426,18 +426,20 @@ fn a_what_if_that_waits_behind_a_change_is_judged_after_it() {
     let new_code = Code::parse(Mode::Key, code(1).as_bytes()).ok();
     let new_key = CredentialEdit { agent: Some(id(1)), code: new_code, ..key.clone() };
     let edits = vec![agent("Ada"), Edit::Endpoint(endpoint), Edit::Credential(new_key)];
-    let mut world =
-        registry.send(Order::Apply(Apply { edits, sections: Vec::new(), prune: false, dry_run: false })).unwrap();
+    let mut world = registry
+        .send(Order::Apply(Apply { edits, sections: Vec::new(), prune: false, dry_run: false }), Origin::Daemon)
+        .unwrap();
     commits.recv().unwrap();
     go.send(()).unwrap();
     run(&mut world);
 
-    registry.send(Order::Set(agent("Eva"))).unwrap();
+    registry.send(Order::Set(agent("Eva")), Origin::Daemon).unwrap();
     commits.recv().unwrap();
     let disabled = Order::Set(Edit::Credential(CredentialEdit { enabled: Some(false), ..key }));
-    registry.send(disabled).unwrap();
-    let mut asked =
-        registry.send(Order::WhatIf(RegistryWhatIf::Remove(RecordName::Credential(Mode::Key, id(1))))).unwrap();
+    registry.send(disabled, Origin::Daemon).unwrap();
+    let mut asked = registry
+        .send(Order::WhatIf(RegistryWhatIf::Remove(RecordName::Credential(Mode::Key, id(1)))), Origin::Daemon)
+        .unwrap();
     drop(go);
     let compared = run(&mut asked).preview.unwrap().compare(UnixSeconds(1000)).unwrap();
     assert_eq!((compared.compared, compared.affected), (1, 0), "the key was disabled before: {compared:?}");

@@ -143,7 +143,7 @@ fn a_reading_is_sent_once_more_when_the_daemon_was_restarted() {
             peer.admin_reply(id, &AdminReply::Page(Page { records: Vec::new(), next: None }));
         }),
     ]);
-    let list = AdminRequest::List(List { kind: Kind::Key, after: Vec::new() });
+    let list = AdminRequest::List(List::all(Kind::Key, Vec::new()));
     assert!(matches!(connect_admin(&daemon).call(&list), Ok(AdminReply::Page(_))));
     daemon.end();
 }

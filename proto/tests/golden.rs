@@ -104,6 +104,7 @@ fn every_type_number_has_a_golden_frame() {
         &[admin::AUDIT, admin::VERIFY_AUDIT, admin::AUDIT_PAGE, admin::AUDIT_VERDICT],
         &[admin::BACKUP, admin::BACKUP_PART, admin::EXPORT, admin::EXPORT_PAGE],
         &[admin::WHAT_IF, admin::CONSEQUENCES],
+        &[admin::ROTATE],
     ]
     .concat();
     assert_eq!(kinds, all.iter().copied().collect());

@@ -12,11 +12,14 @@ use crate::config::parse_duration;
 mod audit;
 mod backup;
 mod bench;
+mod credential;
 mod endpoint;
 
 pub(super) use audit::{Audit, AuditCommand};
 pub(super) use backup::{Backup, Export, Restore};
 pub(super) use bench::{Bench, BenchCommand, BenchLoad, BenchRun};
+pub(super) use credential::{CredentialList, Rotate};
+use credential::{LIST_HELP, ROTATE_HELP};
 pub(super) use endpoint::{EndpointCommand, EndpointImport, EndpointList};
 
 /// Ids that can be written are at most this (2^53 - 1), safe in every language.
@@ -204,13 +207,17 @@ pub enum KeyCommand {
     /// Add a key; its code is printed once
     #[command(after_help = TIME_HELP)]
     Add(KeyAdd),
-    /// All keys
-    List,
+    /// All keys, or those that are unused or expire soon
+    #[command(after_help = LIST_HELP)]
+    List(CredentialList),
     /// One key
     Show(OneId),
     /// Change a key; what is not given stays
     #[command(after_help = TIME_HELP)]
     Set(KeySet),
+    /// Give it a new code under the same id; the new code is printed once
+    #[command(after_help = ROTATE_HELP)]
+    Rotate(Rotate),
     /// Accept it again
     Enable(ChangedId),
     /// Refuse it until it is enabled
@@ -280,6 +287,10 @@ pub struct KeyOptions {
     /// An address or block it may be used from, or `any`; may be repeated
     #[arg(long, value_name = "CIDR", allow_hyphen_values = true)]
     pub allow_ip: Vec<String>,
+    /// Allow it so many requests in each second, minute, hour or day, as many at once, like 100/s, 60/m, 1000/h or
+    /// 10000/d; `none` for any number
+    #[arg(long, value_name = "RATE")]
+    pub rate: Option<String>,
 }
 
 /// `token …`
@@ -287,10 +298,14 @@ pub struct KeyOptions {
 pub enum TokenCommand {
     /// Issue a token; its code is printed once
     Issue(TokenIssue),
-    /// All tokens
-    List,
+    /// All tokens, or those that are unused or expire soon
+    #[command(after_help = LIST_HELP)]
+    List(CredentialList),
     /// One token
     Show(OneId),
+    /// Give it a new code under the same id; the new code is printed once
+    #[command(after_help = ROTATE_HELP)]
+    Rotate(Rotate),
     /// Refuse it for ever
     Revoke(OneId),
 }
@@ -312,6 +327,9 @@ pub struct TokenIssue {
     /// What it may be used for [default: *]
     #[arg(long, value_name = "SET", allow_hyphen_values = true)]
     pub tags: Option<String>,
+    /// Allow it so many requests, like 100/s, 60/m, 1000/h or 10000/d [default: any number]
+    #[arg(long, value_name = "RATE")]
+    pub rate: Option<String>,
 }
 
 /// `session …`
@@ -319,8 +337,9 @@ pub struct TokenIssue {
 pub enum SessionCommand {
     /// Open a session; its code is printed once
     Open(SessionOpen),
-    /// All sessions
-    List,
+    /// All sessions, or those that are unused or expire soon
+    #[command(after_help = LIST_HELP)]
+    List(CredentialList),
     /// One session
     Show(OneId),
     /// Close it for ever
@@ -336,6 +355,9 @@ pub struct SessionOpen {
     /// Expires so long from now, like 8h
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     pub ttl: Duration,
+    /// Allow it so many requests, like 100/s, 60/m, 1000/h or 10000/d [default: any number]
+    #[arg(long, value_name = "RATE")]
+    pub rate: Option<String>,
 }
 
 /// `tags …`

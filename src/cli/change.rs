@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
+use std::time::Duration;
 
 use keyward_proto::admin::{
     AdminReply, AdminRequest, AgentPatch, CredentialPatch, Done, EndpointPatch, Kind, List, Patch, Reach, Record,
@@ -11,14 +12,14 @@ use keyward_proto::query::Mode;
 use zeroize::Zeroizing;
 
 use super::args::{
-    AgentCommand, AgentSet, ChangedId, EndpointCommand, EndpointList, Given, KeyCommand, KeyOptions, KeySet,
-    SessionCommand, TokenCommand,
+    AgentCommand, AgentSet, ChangedId, CredentialList, EndpointCommand, EndpointList, Given, KeyCommand, KeyOptions,
+    KeySet, SessionCommand, TokenCommand,
 };
 use super::error::{CliError, Exit};
 use super::forms::{RecordForm, RemovedForm};
 use super::output::{Reader, json, print, print_json, print_new_code};
 use super::tables::{Table, escape};
-use super::{Context, import, input, records, times, what_if};
+use super::{Context, import, input, records, rotate, times, what_if};
 use crate::tags::TagRef;
 
 /// Said where a new code is shown.
@@ -37,7 +38,7 @@ pub(super) fn agent(context: &Context, command: AgentCommand) -> Result<Exit, Cl
             };
             context.change(&AdminRequest::Add(Patch::Agent(patch)))
         }
-        AgentCommand::List => list(context, Kind::Agent),
+        AgentCommand::List => list(context, Kind::Agent, None),
         AgentCommand::Show(one) => context.show(Selector::Agent(one.id)),
         AgentCommand::Set(args) => {
             let dry_run = args.dry_run;
@@ -75,7 +76,7 @@ pub(super) fn key(context: &Context, command: KeyCommand) -> Result<Exit, CliErr
             let patch = CredentialPatch { label: Some(args.label), ..CredentialPatch::new(Mode::Key, args.id) };
             context.change(&AdminRequest::Add(Patch::Credential(with_options(patch, args.options)?)))
         }
-        KeyCommand::List => list(context, Kind::Key),
+        KeyCommand::List(wanted) => list(context, Kind::Key, Some(wanted)),
         KeyCommand::Show(one) => context.show(Selector::Credential(Mode::Key, one.id)),
         KeyCommand::Set(args) => {
             let dry_run = args.dry_run;
@@ -84,6 +85,7 @@ pub(super) fn key(context: &Context, command: KeyCommand) -> Result<Exit, CliErr
         KeyCommand::Enable(one) => context.set(switched_key(one.id, true), one.dry_run),
         KeyCommand::Disable(one) => context.set(switched_key(one.id, false), one.dry_run),
         KeyCommand::Revoke(one) => context.remove_unless(one.dry_run, Selector::Credential(Mode::Key, one.id)),
+        KeyCommand::Rotate(args) => rotate::rotate(context, Mode::Key, args),
     }
 }
 
@@ -107,11 +109,12 @@ fn with_options(patch: CredentialPatch, options: KeyOptions) -> Result<Credentia
         not_before: options.not_before.map(Given::into_option),
         expires_at: options.expires.map(Given::into_option),
         allow_ip,
+        rate: options.rate.map(input::rate),
         ..patch
     })
 }
 
-fn code_from_stdin() -> Result<Secret, CliError> {
+pub(super) fn code_from_stdin() -> Result<Secret, CliError> {
     let mut line = input::secret_line()?;
     Ok(Secret::new(std::mem::take(&mut *line)))
 }
@@ -130,12 +133,14 @@ pub(super) fn token(context: &Context, command: TokenCommand) -> Result<Exit, Cl
                 app_id: args.app.map(Some),
                 tags: args.tags.as_deref().map(input::set).transpose()?,
                 expires_at: args.ttl.map(|ttl| Some(times::now() + ttl.as_secs())),
+                rate: args.rate.map(input::rate),
                 ..CredentialPatch::new(Mode::Token, None)
             };
             context.change(&AdminRequest::Add(Patch::Credential(patch)))
         }
-        TokenCommand::List => list(context, Kind::Token),
+        TokenCommand::List(wanted) => list(context, Kind::Token, Some(wanted)),
         TokenCommand::Show(one) => context.show(Selector::Credential(Mode::Token, one.id)),
+        TokenCommand::Rotate(args) => rotate::rotate(context, Mode::Token, args),
         TokenCommand::Revoke(one) => context.remove(Selector::Credential(Mode::Token, one.id)),
     }
 }
@@ -147,11 +152,12 @@ pub(super) fn session(context: &Context, command: SessionCommand) -> Result<Exit
             let patch = CredentialPatch {
                 agent: Some(args.agent),
                 expires_at: Some(Some(times::now() + args.ttl.as_secs())),
+                rate: args.rate.map(input::rate),
                 ..CredentialPatch::new(Mode::Session, None)
             };
             context.change(&AdminRequest::Add(Patch::Credential(patch)))
         }
-        SessionCommand::List => list(context, Kind::Session),
+        SessionCommand::List(wanted) => list(context, Kind::Session, Some(wanted)),
         SessionCommand::Show(one) => context.show(Selector::Credential(Mode::Session, one.id)),
         SessionCommand::Close(one) => context.remove(Selector::Credential(Mode::Session, one.id)),
     }
@@ -175,13 +181,17 @@ pub(super) fn endpoint(context: &Context, command: EndpointCommand) -> Result<Ex
 impl Context {
     /// A change, and the record as it stands then.
     fn change(&self, request: &AdminRequest) -> Result<Exit, CliError> {
-        let done = self.done(request)?;
+        self.print_done(&self.done(request)?)?;
+        Ok(Exit::Done)
+    }
+
+    /// The record that a change has left, with its new code.
+    pub(super) fn print_done(&self, done: &Done) -> Result<(), CliError> {
         let record = done.record.as_ref().ok_or(CliError::OtherReply)?;
         match &done.credential {
-            Some(credential) => self.print_added(record, credential)?,
-            None => self.print_record(record)?,
+            Some(credential) => self.print_added(record, credential),
+            None => self.print_record(record),
         }
-        Ok(Exit::Done)
     }
 
     fn set(&self, patch: Patch, dry_run: bool) -> Result<Exit, CliError> {
@@ -230,9 +240,12 @@ impl Context {
     }
 }
 
-/// All of one kind.
-fn list(context: &Context, kind: Kind) -> Result<Exit, CliError> {
-    print_pages(context, kind, |after| AdminRequest::List(List { kind, after }), |_| true)
+/// All of one kind, or those that are wanted.
+fn list(context: &Context, kind: Kind, wanted: Option<CredentialList>) -> Result<Exit, CliError> {
+    let seconds = |of: fn(&CredentialList) -> Option<Duration>| wanted.as_ref().and_then(of).map(|time| time.as_secs());
+    let (unused_for, expiring_in) = (seconds(|wanted| wanted.unused_for), seconds(|wanted| wanted.expiring_in));
+    let request = |after| AdminRequest::List(List { kind, after, unused_for, expiring_in });
+    print_pages(context, kind, request, |_| true)
 }
 
 fn endpoint_list(context: &Context, args: EndpointList) -> Result<Exit, CliError> {
@@ -247,7 +260,7 @@ fn endpoint_list(context: &Context, args: EndpointList) -> Result<Exit, CliError
     let agent = args.agent.map(OsString::into_vec);
     let request = |after| match args.allowed_for {
         Some((mode, id)) => AdminRequest::Reach(Reach { mode, id, agent: agent.clone(), after }),
-        None => AdminRequest::List(List { kind: Kind::Endpoint, after }),
+        None => AdminRequest::List(List::all(Kind::Endpoint, after)),
     };
     print_pages(context, Kind::Endpoint, request, covered)
 }

@@ -161,7 +161,8 @@ impl fmt::Display for CliError {
             }
             Self::CodeLost(cause) => write!(
                 f,
-                "the new code is lost: standard output: {cause}; the record was added, so revoke it and add another"
+                "the new code is lost: standard output: {cause}; it is stored all the same, so revoke the record and add another, \
+                 or rotate a key or token again, which ends its old code at once"
             ),
         }
     }

@@ -75,7 +75,7 @@ fn existing_endpoints(client: &mut AdminClient) -> Result<Existing, CliError> {
     let mut existing = HashMap::new();
     let mut after = Vec::new();
     loop {
-        let request = AdminRequest::List(List { kind: Kind::Endpoint, after });
+        let request = AdminRequest::List(List::all(Kind::Endpoint, after));
         let AdminReply::Page(page) = super::reply(client.call(&request)?)? else {
             return Err(CliError::OtherReply);
         };

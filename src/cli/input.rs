@@ -113,6 +113,11 @@ pub(super) fn allow_ip(words: Vec<String>) -> Result<Option<Option<Vec<String>>>
     Ok(Some(Some(words)))
 }
 
+/// A rate as typed, which the daemon judges; `none` clears it.
+pub(super) fn rate(word: String) -> Option<String> {
+    Some(word).filter(|word| word != "none")
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::panic, reason = "a test may panic")]
 mod tests {

@@ -33,6 +33,7 @@ mod openapi;
 mod output;
 mod pages;
 mod records;
+mod rotate;
 mod tables;
 mod times;
 mod what_if;

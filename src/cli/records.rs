@@ -1,12 +1,13 @@
 //! Records as people read them: rows of a listing, pairs of a single one.
 
 use keyward_proto::admin::{
-    AgentRecord, CredentialRecord, EndpointRecord, Explanation, FieldChange, FieldValue, Kind, LastUse, Record, Report,
+    AgentRecord, CredentialRecord, EndpointRecord, Explanation, FieldChange, FieldValue, Kind, Record, Report,
     Selector, StatusReport,
 };
 use keyward_proto::query::{Mode, Reason, Verdict};
 
 use super::forms::{kind_name, reason_name};
+use super::rotate::uses;
 use super::tables::{Table, escape, pairs};
 use super::times::format_time;
 
@@ -30,13 +31,6 @@ fn attributes(pairs: &[(String, String)]) -> String {
         return NOTHING.to_owned();
     }
     pairs.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(", ")
-}
-
-fn last_use(last: Option<&LastUse>) -> String {
-    or_nothing(last, |last| match &last.address {
-        Some(address) => format!("{} from {address}", format_time(last.at)),
-        None => format_time(last.at),
-    })
 }
 
 /// The columns of a listing.
@@ -132,17 +126,13 @@ fn show_credential(record: &CredentialRecord) -> String {
         ("not before", time(record.not_before)),
         ("expires", time(record.expires_at)),
         ("allowed from", or_nothing(record.allow_ip.as_ref(), |blocks| blocks.join(", "))),
-        ("last used", last_use(record.last_used.as_ref())),
     ]);
+    rows.extend(uses(record));
     if let Some(rate) = &record.rate {
         rows.push(("allowed at most", rate.clone()));
     }
     if let Some(parent) = record.parent {
         rows.push(("made from", parent.to_string()));
-    }
-    if record.retiring_until.is_some() {
-        rows.push(("old code until", time(record.retiring_until)));
-        rows.push(("old code used", last_use(record.retiring_last_used.as_ref())));
     }
     pairs(&rows)
 }

@@ -132,7 +132,7 @@ impl Told {
         let switched = wanted.is_some() && credential.agent() != Some(agent_id);
         let identity = super::Known { mode, id, credential, code: CodeSlot::Current, agent, switched }.identity();
         self.permissions(directory, endpoint, (credential, agent), &identity)?;
-        self.note(12, StepResult::Skipped, "explaining takes nothing from a rate limit");
+        self.note(12, StepResult::Skipped, rate_words(credential));
         Ok(Terms { identity: Some(identity), route: Some(endpoint.route()) })
     }
 
@@ -217,6 +217,13 @@ fn address_words(credential: &HotCredential, asker: &Asker<'_>) -> String {
         Some(text) => format!("the address passed is \"{}\"", text.escape_ascii()),
     };
     format!("it may be used from {}; {from}", blocks.join(", "))
+}
+
+fn rate_words(credential: &HotCredential) -> String {
+    match credential.bucket() {
+        None => "it has no rate limit".into(),
+        Some(bucket) => format!("its rate is {}; explaining takes nothing from it", bucket.rate()),
+    }
 }
 
 fn binding_words(credential: &HotCredential, wanted: Option<u64>) -> String {

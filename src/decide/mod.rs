@@ -14,7 +14,9 @@ pub use what_if::{
 use std::hint::black_box;
 
 use crate::directory::{Directory, HotAgent, HotCredential, HotEndpoint, Lookup};
-use crate::model::{CodeSlot, Identity, Mode, Pepper, PresentedCredential, Reason, Route, Terms, UnixSeconds, Verdict};
+use crate::model::{
+    Bucket, CodeSlot, Identity, Mode, Pepper, PresentedCredential, Reason, Route, Terms, UnixSeconds, Verdict,
+};
 use crate::route::{JudgedPath, PATH_BYTES_MAX, is_method};
 use crate::tags::{Outcome, TAGS_MAX, TagRef};
 
@@ -179,6 +181,16 @@ impl<'d, 'a> Inquiry<'d, 'a> {
     #[must_use]
     pub const fn asker(&self) -> &Asker<'a> {
         &self.asker
+    }
+
+    /// What an allow takes from: the bucket of the credential that proved itself, when it has a rate. Deciding takes
+    /// nothing.
+    #[must_use]
+    pub fn bucket(&self) -> Option<&'d Bucket> {
+        match &self.known {
+            Some(Ok(known)) => known.credential.bucket(),
+            Some(Err(_)) | None => None,
+        }
     }
 
     /// Answers one target.

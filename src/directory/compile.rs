@@ -28,6 +28,8 @@ pub struct Compiler {
     endpoints: Arc<BTreeMap<RecordKey, Endpoint>>,
     /// Neither sets nor routes are compiled until everything was loaded.
     loading: bool,
+    /// While it is loading: the state before, whose buckets go on.
+    before: Option<Directory>,
 }
 
 /// Places of sets by their address, for the records of one change: most share theirs with others.
@@ -55,7 +57,14 @@ impl Compiler {
             index: Arc::default(),
             endpoints: Arc::default(),
             loading: false,
+            before: None,
         }
+    }
+
+    /// A directory of nothing, to be loaded in place of another: what credentials have left of their rates goes on.
+    #[must_use]
+    pub fn in_place_of(directory: &Directory) -> Self {
+        Self { before: Some(directory.clone()), ..Self::new(directory.shared_pepper()) }
     }
 
     /// The directory as it stands: to be published.
@@ -96,6 +105,7 @@ impl Compiler {
     /// Everything was loaded: compiles it, as the state after the commit `revision`.
     pub fn finish_load(&mut self, revision: Revision) {
         self.loading = false;
+        self.before = None;
         self.compile_routing();
         self.directory.revision = revision;
     }
@@ -116,9 +126,11 @@ impl Compiler {
                 }
                 Record::Credential(credential) => {
                     let (mode, id) = (credential.mode.index(), credential.id.get());
-                    left_sets.extend(self.directory.credentials[mode].get(id).map(HotCredential::set));
-                    credentials[mode]
-                        .push((id, HotCredential::new(credential, self.use_set(&credential.tags, &mut places))));
+                    let set = self.use_set(&credential.tags, &mut places);
+                    let old = self.directory.credentials[mode].get(id);
+                    left_sets.extend(old.map(HotCredential::set));
+                    let before = old.or_else(|| self.before.as_ref()?.credentials[mode].get(id));
+                    credentials[mode].push((id, HotCredential::new(credential, set, before)));
                 }
                 Record::Endpoint(endpoint) => {
                     endpoints_changed = true;

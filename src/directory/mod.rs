@@ -13,8 +13,8 @@ pub use slots::DENSE_IDS;
 use slots::Slots;
 
 use crate::model::{
-    AgentTerms, AllowList, Binding, CodeHash, CodeSlot, Codes, Credential, Id, Kind, Mode, Modes, Pepper, RetiringCode,
-    Revision, Route, ShortList, TextList, UnixSeconds,
+    AgentTerms, AllowList, Binding, Bucket, CodeHash, CodeSlot, Codes, Credential, Id, Kind, Mode, Modes, Pepper,
+    RetiringCode, Revision, Route, ShortList, TextList, UnixSeconds,
 };
 use crate::route::{Method, Router};
 use crate::tags::CompiledSet;
@@ -84,6 +84,14 @@ struct RareParts {
     not_before: Option<UnixSeconds>,
     allow_ip: Option<AllowList>,
     app_id: Option<u64>,
+    bucket: Option<Arc<Bucket>>,
+}
+
+impl RareParts {
+    const fn is_empty(&self) -> bool {
+        let Self { retiring, not_before, allow_ip, app_id, bucket } = self;
+        retiring.is_none() && not_before.is_none() && allow_ip.is_none() && app_id.is_none() && bucket.is_none()
+    }
 }
 
 /// The place of a compiled set in its directory.
@@ -91,7 +99,8 @@ struct RareParts {
 pub struct SetSlot(u32);
 
 impl HotCredential {
-    fn new(credential: &Credential, set: SetSlot) -> Self {
+    /// What it has left of its rate goes on from `before`, its record until now, as long as the rate is the same.
+    fn new(credential: &Credential, set: SetSlot, before: Option<&Self>) -> Self {
         let Codes { current, retiring } = credential.codes;
         let (superuser, agent) = match credential.binding {
             Binding::Agent(id) => (0, id.get()),
@@ -102,14 +111,16 @@ impl HotCredential {
             not_before: credential.not_before,
             allow_ip: credential.allow_ip.clone(),
             app_id: credential.app_id,
+            bucket: credential.rate.map(|rate| {
+                let kept = before.and_then(Self::shared_bucket).filter(|bucket| bucket.rate() == rate);
+                kept.map_or_else(|| Arc::new(Bucket::new(rate)), Arc::clone)
+            }),
         };
-        let is_plain =
-            rare.retiring.is_none() && rare.not_before.is_none() && rare.allow_ip.is_none() && rare.app_id.is_none();
         Self {
             hash: current,
             agent,
             expires_at: credential.expires_at.map_or(NEVER, |at| at.0),
-            rare: (!is_plain).then(|| Arc::new(rare)),
+            rare: (!rare.is_empty()).then(|| Arc::new(rare)),
             set,
             flags: superuser
                 | if credential.enabled { ENABLED } else { 0 }
@@ -184,6 +195,16 @@ impl HotCredential {
     #[must_use]
     pub fn app_id(&self) -> Option<u64> {
         self.rare.as_ref().and_then(|rare| rare.app_id)
+    }
+
+    /// What it has left of its rate; `None` for one without a rate.
+    #[must_use]
+    pub fn bucket(&self) -> Option<&Bucket> {
+        self.shared_bucket().map(|bucket| &**bucket)
+    }
+
+    fn shared_bucket(&self) -> Option<&Arc<Bucket>> {
+        self.rare.as_ref().and_then(|rare| rare.bucket.as_ref())
     }
 
     /// Its tag set.
@@ -333,6 +354,53 @@ impl Directory {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::record::Label;
+    use crate::model::{Rate, Record, Ticks};
+    use crate::tags::TagSet;
+
+    const NOW: Ticks = Ticks(0);
+
+    fn limited(id: u64, rate: &str) -> Record {
+        Record::Credential(Credential {
+            mode: Mode::Key,
+            id: Id::new(id).unwrap(),
+            label: Label::default(),
+            binding: Binding::Superuser { default: None },
+            tags: Arc::new(TagSet::everything()),
+            codes: Codes { current: CodeHash::from_bytes([id.to_be_bytes()[7]; 32]), retiring: None },
+            enabled: true,
+            revoked: false,
+            not_before: None,
+            expires_at: None,
+            allow_ip: None,
+            app_id: None,
+            rate: Some(Rate::parse(rate).unwrap()),
+            parent: None,
+        })
+    }
+
+    fn takes(directory: &Directory, id: u64) -> bool {
+        let Lookup::Found(key) = directory.credential(Mode::Key, id) else { return false };
+        key.bucket().is_some_and(|bucket| bucket.take(NOW).is_ok())
+    }
+
+    #[test]
+    fn what_is_left_of_a_rate_goes_on_in_every_later_state_also_in_one_that_is_loaded_in_its_place() {
+        let records = [limited(1, "3/d"), limited(2, "3/d"), limited(DENSE_IDS, "3/d")];
+        let mut compiler = Compiler::new(Arc::new(Pepper::new([1; 32].into())));
+        compiler.apply(&records, Revision(1));
+        let first = compiler.directory().clone();
+        assert!(takes(&first, 1) && takes(&first, DENSE_IDS));
+        compiler.apply(&[limited(1, "3/d"), limited(2, "1/d")], Revision(2));
+        assert!(takes(compiler.directory(), 1), "the second of three");
+
+        let mut reloaded = Compiler::in_place_of(compiler.directory());
+        reloaded.load(&[limited(1, "3/d"), limited(2, "3/d"), limited(DENSE_IDS, "3/d")]);
+        reloaded.finish_load(Revision(3));
+        let left = |id| (0..9).filter(|_| takes(reloaded.directory(), id)).count();
+        assert_eq!([left(1), left(2), left(DENSE_IDS)], [1, 3, 2], "one is left, full for its new rate, two are left");
+        assert!(!takes(&first, 1), "an older state has nothing else to give");
+    }
 
     #[test]
     fn a_hot_record_fits_a_cache_line() {

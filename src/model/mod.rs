@@ -7,11 +7,12 @@
 //! | [`secret`] | the pepper, codes, hashes: nothing here can be printed |
 //! | [`record`] | agents, endpoints, credentials; a committed [`Change`] of them |
 //! | [`edit`] | what an operator gives of a record |
-//! | [`rate`] | how often a credential may be allowed |
+//! | [`rate`], [`bucket`] | how often a credential may be allowed, and what is left of that |
 //! | [`uses`] | last uses of codes |
 //! | [`verdict`] | questions' answers |
 
 pub mod address;
+pub mod bucket;
 pub mod edit;
 pub mod rate;
 pub mod record;
@@ -23,6 +24,7 @@ pub mod verdict;
 use std::fmt;
 
 pub use address::{AllowList, Cidr, client_address};
+pub use bucket::{Bucket, RetryAfter, Ticks};
 pub use edit::{AgentEdit, CredentialEdit, Edit, EndpointEdit};
 pub use rate::Rate;
 pub use record::{

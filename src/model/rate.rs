@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-/// The largest number of a rate: what a host answers in a day, and no product with a period's microseconds overflows.
+/// The largest number of a rate: more than a host answers in a day, and no product with a spacing in nanoseconds
+/// overflows.
 pub const RATE_NUMBER_MAX: u32 = 1_000_000_000;
 
 /// The time that a rate's number is for.

@@ -196,6 +196,22 @@ pub struct Codes {
     pub retiring: Option<RetiringCode>,
 }
 
+impl Codes {
+    /// The codes of a credential that expires: a retiring one doesn't outlive it.
+    #[must_use]
+    pub fn within(self, expires_at: Option<UnixSeconds>) -> Self {
+        let cut = |until: UnixSeconds| expires_at.map_or(until, |at| at.min(until));
+        let retiring = self.retiring.map(|old| RetiringCode { until: cut(old.until), ..old });
+        Self { retiring, ..self }
+    }
+
+    /// The codes that are accepted at `now`.
+    #[must_use]
+    pub fn at(self, now: UnixSeconds) -> Self {
+        Self { retiring: self.retiring.filter(|old| now < old.until), ..self }
+    }
+}
+
 /// A key, a token or a session.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Credential {

@@ -1,6 +1,6 @@
 //! Verdicts: allow with its terms, deny with one reason, or a fault.
 
-use super::{CodeMark, Mode, TextList, UnixSeconds};
+use super::{CodeMark, Mode, RetryAfter, TextList, UnixSeconds};
 
 /// Why a question is denied: section 2.4, in the order of its table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -25,6 +25,7 @@ pub enum Reason {
     TagDenied,
     TagNotGranted,
     AgentNotPermitted,
+    RateLimited(RetryAfter),
 }
 
 impl Reason {
@@ -51,6 +52,7 @@ impl Reason {
             | Self::TagDenied
             | Self::TagNotGranted
             | Self::AgentNotPermitted => 403,
+            Self::RateLimited(_) => 429,
         }
     }
 }

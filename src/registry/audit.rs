@@ -45,6 +45,7 @@ pub(super) enum Action {
     Remove,
     Apply,
     Import,
+    Rotate,
 }
 
 impl Action {
@@ -55,6 +56,7 @@ impl Action {
             Self::Remove => "remove",
             Self::Apply => "apply",
             Self::Import => "import",
+            Self::Rotate => "rotate",
         }
     }
 }

@@ -2,8 +2,8 @@
 
 use super::plan::Refusal;
 use super::writer::{Writer, Written};
-use crate::directory::{Directory, Lookup};
-use crate::model::{Agent, Credential, Record, RecordKey};
+use crate::directory::{Directory, HotCredential, Lookup};
+use crate::model::{Agent, Codes, Credential, Record, RecordKey};
 use crate::store::{Fate, Watermark};
 
 /// The watermark while it is written, and whether it was said that it can't be.
@@ -65,10 +65,17 @@ fn credential_fates(directory: &Directory, credential: &Credential) -> [Option<F
     match directory.credential(credential.mode, credential.id.get()) {
         Lookup::Found(before) => [
             switched(credential.revoked, before.is_enabled(), credential.enabled),
-            (credential.codes.current != *before.hash()).then_some(Fate::Recoded),
+            ends_a_code(before, &credential.codes).then_some(Fate::Recoded),
         ],
         Lookup::Absent | Lookup::Damaged => [None, None],
     }
+}
+
+/// Whether a code that was accepted is accepted no more, or only for a time.
+fn ends_a_code(before: &HotCredential, codes: &Codes) -> bool {
+    let retiring = before.retiring().map(|retiring| retiring.hash);
+    let stays = |hash| hash == codes.current || codes.retiring.is_some_and(|retiring| retiring.hash == hash);
+    codes.current != *before.hash() || retiring.is_some_and(|hash| !stays(hash))
 }
 
 /// What is ended can't be changed again, so it was not before.

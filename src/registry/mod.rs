@@ -10,6 +10,7 @@ mod marks;
 mod plan;
 mod reading;
 mod uses;
+mod wanted;
 mod what_if;
 mod writer;
 
@@ -23,8 +24,9 @@ use std::thread::JoinHandle;
 use tokio::sync::{oneshot, watch};
 
 pub use audit::{Origin, Peer};
-pub use plan::{Apply, FieldChange, FieldValue, Import, Imported, Order, Outcome, Refusal};
+pub use plan::{Apply, FieldChange, FieldValue, Import, Imported, Order, Outcome, Refusal, Rotate, Rotation};
 pub use reading::{Counts, Reading, View};
+pub use wanted::Wanted;
 pub use what_if::{Preview, WhatIf};
 
 pub use crate::decide::{

@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
 use arc_swap::{ArcSwap, Guard};
 
@@ -10,7 +11,7 @@ use super::clock::Clock;
 use super::uses::UseBook;
 use crate::decide::{Asker, Explanation, Inquiry, ReachPage, Target, Unreached};
 use crate::directory::Directory;
-use crate::model::{Identity, Mode, Terms, UnixSeconds, Verdict};
+use crate::model::{Identity, Mode, Reason, Terms, Ticks, UnixSeconds, Verdict};
 
 /// What the writer publishes.
 struct Published {
@@ -39,6 +40,8 @@ pub struct Reading {
     pub(super) clock: Clock,
     pub(super) uses: UseBook,
     questions: AtomicU64,
+    /// Where the clock of the rates begins.
+    began: Instant,
 }
 
 impl Reading {
@@ -50,6 +53,7 @@ impl Reading {
             clock: Clock::new(UnixSeconds(0)),
             uses: UseBook::new(),
             questions: AtomicU64::new(0),
+            began: Instant::now(),
         }
     }
 
@@ -61,7 +65,13 @@ impl Reading {
     /// The state as published now, for the questions of one read of a socket.
     #[must_use]
     pub fn view(&self) -> View<'_> {
-        View { reading: self, published: self.published.load(), now: self.clock.now(), asked: Cell::new(0) }
+        View {
+            reading: self,
+            published: self.published.load(),
+            now: self.clock.now(),
+            ticks: Cell::new(None),
+            asked: Cell::new(0),
+        }
     }
 
     /// Targets judged so far.
@@ -75,6 +85,8 @@ pub struct View<'r> {
     reading: &'r Reading,
     published: Guard<Arc<Published>>,
     now: UnixSeconds,
+    /// The same moment finer, once a credential with a rate was allowed something.
+    ticks: Cell<Option<Ticks>>,
     /// Targets judged so far.
     asked: Cell<u64>,
 }
@@ -118,8 +130,7 @@ impl View<'_> {
 
     /// Answers a question that was begun and notes the use of an accepted code.
     pub fn answer<'v>(&'v self, inquiry: &mut Inquiry<'v, '_>, target: &Target<'_>) -> Verdict<'v> {
-        let verdict = inquiry.decide(target);
-        self.asked.set(self.asked.get() + 1);
+        let verdict = self.judge(inquiry, target);
         if let Verdict::Allow(Terms { identity: Some(identity), .. }) = &verdict {
             self.note_use(inquiry.asker(), identity);
         }
@@ -141,8 +152,7 @@ impl View<'_> {
         let mut inquiry = self.inquire(asker);
         let mut accepted = None;
         for target in targets {
-            let verdict = inquiry.decide(&target);
-            self.asked.set(self.asked.get() + 1);
+            let verdict = self.judge(&mut inquiry, &target);
             if accepted.is_none()
                 && let Verdict::Allow(terms) = &verdict
             {
@@ -153,6 +163,32 @@ impl View<'_> {
         if let Some(identity) = accepted {
             self.note_use(inquiry.asker(), &identity);
         }
+    }
+
+    /// Decides one target. An allow takes one from the credential's rate, and is none when nothing is left (step 12). Who
+    /// it is, is no such target.
+    fn judge<'v>(&'v self, inquiry: &mut Inquiry<'v, '_>, target: &Target<'_>) -> Verdict<'v> {
+        self.asked.set(self.asked.get() + 1);
+        let verdict = inquiry.decide(target);
+        if let Verdict::Allow(Terms { identity: Some(_), .. }) = &verdict
+            && !matches!(target, Target::Nobody)
+            && let Some(bucket) = inquiry.bucket()
+            && let Err(wait) = bucket.take(self.ticks())
+        {
+            return Verdict::Deny(Reason::RateLimited(wait));
+        }
+        verdict
+    }
+
+    /// One moment for all questions of this view.
+    fn ticks(&self) -> Ticks {
+        let read = || {
+            let nanos = self.reading.began.elapsed().as_nanos();
+            Ticks(u64::try_from(nanos).expect("a daemon runs for less than five hundred years"))
+        };
+        let ticks = self.ticks.get().unwrap_or_else(read);
+        self.ticks.set(Some(ticks));
+        ticks
     }
 
     fn note_use(&self, asker: &Asker<'_>, identity: &Identity<'_>) {
@@ -175,5 +211,22 @@ impl View<'_> {
         page: (&[u8], usize),
     ) -> Result<ReachPage<'_>, Unreached> {
         crate::decide::reach(&self.published.directory, credential, agent, self.now, page)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::directory::Compiler;
+    use crate::model::Pepper;
+
+    #[test]
+    fn all_questions_of_a_view_are_of_one_moment() {
+        let compiler = Compiler::new(Arc::new(Pepper::new([1; 32].into())));
+        let reading = Reading::new(compiler.directory().clone());
+        let view = reading.view();
+        let first = view.ticks();
+        while reading.view().ticks() == first {}
+        assert_eq!(view.ticks(), first);
     }
 }

@@ -26,6 +26,9 @@ const USES_PER_PART: usize = 4096;
 const SHARDS: u8 = 32;
 /// With so many credentials waiting in a shard further ones go unnoted until it was stored: about 100 MB in all.
 const SHARD_ENTRIES_MAX: usize = 32 * 1024;
+/// Codes that may be used for the first time and wait to be looked at, at most; of more in one second the others wait for
+/// the round. To look one up takes microseconds, to store them all in one transaction tens of milliseconds.
+const FIRST_USES_MAX: usize = 512;
 
 /// A credential and its uses.
 pub(super) type Used = (Mode, Id, LastUses);
@@ -38,6 +41,8 @@ pub(super) struct UseBook {
     /// So many leaves may still be made.
     leaves_left: AtomicUsize,
     aside: [Mutex<Shard>; SHARDS as usize],
+    /// Credentials of which a code was used that is not known to have been used before.
+    first: Mutex<Vec<(Mode, u64)>>,
 }
 
 /// Where a round of storing has come to.
@@ -65,6 +70,7 @@ impl UseBook {
             words: std::array::from_fn(|_| Words::default()),
             leaves_left: AtomicUsize::new(leaves),
             aside: std::array::from_fn(|_| Mutex::default()),
+            first: Mutex::new(Vec::with_capacity(FIRST_USES_MAX)),
         }
     }
 
@@ -81,10 +87,43 @@ impl UseBook {
             }
             if let Some(used) = used.with_address(address) {
                 cell.store(used.0, Ordering::Relaxed);
+                if !known.knows(used) {
+                    self.note_first((mode, id));
+                }
                 return;
             }
         }
         self.note_aside((mode, id), identity.code_mark, at, address);
+    }
+
+    fn note_first(&self, credential: (Mode, u64)) {
+        let mut first = self.first.lock().unwrap_or_else(PoisonError::into_inner);
+        if first.len() < FIRST_USES_MAX {
+            first.push(credential);
+        }
+    }
+
+    /// What waits of credentials of which a code may have been used for the first time. It waits on for the round.
+    pub(super) fn take_first(&self, now: UnixSeconds, current: impl Fn(Mode, u64) -> Option<CodeMark>) -> Vec<Used> {
+        // Made before the lock is taken, and only when it is needed: nothing is allocated by those who note.
+        if self.first.lock().unwrap_or_else(PoisonError::into_inner).is_empty() {
+            return Vec::new();
+        }
+        let mut taken = Vec::with_capacity(FIRST_USES_MAX);
+        std::mem::swap(&mut taken, &mut *self.first.lock().unwrap_or_else(PoisonError::into_inner));
+        taken.sort_unstable();
+        taken.dedup();
+        let waiting = |(mode, id)| Some((mode, Id::new(id)?, self.waiting((mode, id), current(mode, id)?, now)));
+        taken.into_iter().filter_map(waiting).collect()
+    }
+
+    /// A code that was current is retiring now: what was noted of it is kept under its own mark.
+    pub(super) fn set_aside(&self, (mode, id): (Mode, Id), retiring: CodeMark, now: UnixSeconds) {
+        let Some(cell) = self.words[mode.index()].find(id.get()) else { return };
+        let word = Word(cell.load(Ordering::Relaxed));
+        let Some(used) = word.last_use(retiring, now) else { return };
+        self.shard(id.get()).entry((mode, id.get())).or_default().note(used);
+        clear(cell, word);
     }
 
     /// The word of a credential, if it may have one.
@@ -110,8 +149,14 @@ impl UseBook {
             return;
         }
         let uses = shard.entry(credential).or_default();
-        if !uses.knows(code, at) {
-            uses.note(LastUse { code, at, address: address.and_then(client_address) });
+        if uses.knows(code, at) {
+            return;
+        }
+        let is_first = !uses.knows(code, UnixSeconds(0));
+        uses.note(LastUse { code, at, address: address.and_then(client_address) });
+        drop(shard);
+        if is_first {
+            self.note_first(credential);
         }
     }
 
@@ -122,10 +167,12 @@ impl UseBook {
 
     /// What waits for a credential.
     pub(super) fn pending(&self, credential: &Credential, now: UnixSeconds) -> LastUses {
-        let (mode, id) = (credential.mode, credential.id.get());
+        self.waiting((credential.mode, credential.id.get()), credential.codes.current.mark(), now)
+    }
+
+    fn waiting(&self, (mode, id): (Mode, u64), current: CodeMark, now: UnixSeconds) -> LastUses {
         let mut uses = self.shard(id).get(&(mode, id)).copied().unwrap_or_default();
         let word = self.words[mode.index()].find(id).map(|cell| Word(cell.load(Ordering::Relaxed)));
-        let current = credential.codes.current.mark();
         if let Some(used) = word.and_then(|word| word.last_use(current, now)) {
             uses.note(used);
         }
@@ -193,17 +240,18 @@ impl UseBook {
     }
 }
 
+/// Nothing waits in it any more; which code was used is remembered.
 fn clear(cell: &AtomicU64, word: Word) {
     // Failing means that it was used again.
-    let _ = cell.compare_exchange(word.0, 0, Ordering::Relaxed, Ordering::Relaxed);
+    let _ = cell.compare_exchange(word.0, word.0 & !WAITS, Ordering::Relaxed, Ordering::Relaxed);
 }
 
-/// A use in one word: one bit that says there is one, the lower 23 bits of its time, a byte of the code's mark, and the
+/// A use in one word: a bit that says that it waits to be stored, the lower 23 bits of its time, a byte of the code's mark, and the
 /// IPv4 address, 0 for none. Words are stored and cleared within minutes, so 97 days tell times apart.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Word(u64);
 
-const USED: u64 = 1 << 63;
+const WAITS: u64 = 1 << 63;
 const TIME_BITS: u32 = 23;
 const TIME_SHIFT: u32 = 40;
 const MARK_SHIFT: u32 = 32;
@@ -211,7 +259,7 @@ const MARK_SHIFT: u32 = 32;
 impl Word {
     const fn new(code: CodeMark, at: UnixSeconds) -> Self {
         let [mark, ..] = code.to_bytes();
-        Self(USED | (at.0 & time_mask()) << TIME_SHIFT | (mark as u64) << MARK_SHIFT)
+        Self(WAITS | (at.0 & time_mask()) << TIME_SHIFT | (mark as u64) << MARK_SHIFT)
     }
 
     /// The word with an address, if that fits.
@@ -231,16 +279,25 @@ impl Word {
         (self.0 >> MARK_SHIFT & 0xff) as u8
     }
 
+    const fn waits(self) -> bool {
+        self.0 & WAITS != 0
+    }
+
+    /// Whether the code of `used` was used before, since the start. One in 256 codes that take another's place looks so.
+    const fn knows(self, used: Self) -> bool {
+        self.0 != 0 && self.mark() == used.mark()
+    }
+
     /// Whether there is a use of the same code here that `used` would not bring forward.
     const fn is_same_or_later(self, used: Self) -> bool {
         let ahead = self.time().wrapping_sub(used.time()) & time_mask();
-        self.0 & USED != 0 && self.mark() == used.mark() && ahead <= time_mask() / 2
+        self.waits() && self.mark() == used.mark() && ahead <= time_mask() / 2
     }
 
     /// The use, if it is one of `code`; at the time nearest to `now` that the word can mean.
     fn last_use(self, code: CodeMark, now: UnixSeconds) -> Option<LastUse> {
         let [mark, ..] = code.to_bytes();
-        if self.0 & USED == 0 || self.mark() != mark {
+        if !self.waits() || self.mark() != mark {
             return None;
         }
         let ahead = self.time().wrapping_sub(now.0) & time_mask();
@@ -296,7 +353,7 @@ impl Words {
         Some(&self.pages.get(page)?.get()?[leaf].get()?[word])
     }
 
-    /// The first id from `id` on whose word tells a use.
+    /// The first id from `id` on in whose word a use waits.
     fn next_used(&self, mut id: u64) -> Option<(u64, &AtomicU64)> {
         while id < DENSE_IDS {
             let (page, leaf, word) = split(id);
@@ -305,7 +362,7 @@ impl Words {
                 continue;
             };
             let words = page[leaf].get().map_or([].as_slice(), |leaf| &leaf[word..]);
-            let found = words.iter().zip(id..).find(|(cell, _)| cell.load(Ordering::Relaxed) != 0);
+            let found = words.iter().zip(id..).find(|(cell, _)| Word(cell.load(Ordering::Relaxed)).waits());
             if let Some((cell, id)) = found {
                 return Some((id, cell));
             }
@@ -316,142 +373,4 @@ impl Words {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::cell::Cell;
-
-    use super::*;
-    use crate::model::AgentTerms;
-
-    const NOW: UnixSeconds = UnixSeconds(1_800_000_000);
-
-    fn mark(byte: u8) -> CodeMark {
-        CodeMark::from_bytes([byte; 8])
-    }
-
-    fn identity(agent: &AgentTerms, id: u64, code: CodeSlot, code_mark: CodeMark) -> Identity<'_> {
-        Identity {
-            mode: Mode::Key,
-            credential_id: id,
-            code,
-            code_mark,
-            expires_at: None,
-            app_id: None,
-            agent,
-            switched: false,
-        }
-    }
-
-    fn last(code: u8, at: UnixSeconds, address: Option<&str>) -> LastUse {
-        LastUse { code: mark(code), at, address: address.map(|text| text.parse().unwrap()) }
-    }
-
-    /// All that a round stores, with the codes that the credentials have.
-    fn round(book: &UseBook, code: u8, store: bool) -> Vec<(u64, LastUse)> {
-        let mut place = Place::default();
-        let mut all = Vec::new();
-        while let Some(part) = book.next_part(&mut place, NOW, |_, _| Some(mark(code))) {
-            for (_, id, uses) in &part.uses {
-                all.extend(uses.iter().map(|used| (id.get(), used)));
-            }
-            if store { book.stored(&part) } else { book.put_back(part) }
-        }
-        all
-    }
-
-    #[test]
-    fn a_use_is_stored_once_with_its_first_address_of_a_second_wherever_it_is_kept() {
-        let (book, agent) = (UseBook::new(), AgentTerms::new(1, "Admin", []));
-        let uses: [(u64, CodeSlot, &str); 5] = [
-            (1, CodeSlot::Current, "10.0.0.1"),
-            (DENSE_IDS - 1, CodeSlot::Current, "255.255.255.255"),
-            (2, CodeSlot::Current, "2001:db8::1"),
-            (3, CodeSlot::Retiring, "10.0.0.3"),
-            (DENSE_IDS, CodeSlot::Current, "10.0.0.4"),
-        ];
-        for (id, slot, address) in uses {
-            let identity = identity(&agent, id, slot, mark(9));
-            book.note(&identity, NOW, Some(address.as_bytes()));
-            book.note(&identity, NOW, Some(b"10.9.9.9"));
-            book.note(&identity, UnixSeconds(NOW.0 - 1), Some(b"10.8.8.8"));
-        }
-        let mut expected: Vec<_> = uses.map(|(id, _, address)| (id, last(9, NOW, Some(address)))).into();
-        // The second address of id 2 fits its word; whichever is stored first stays.
-        expected.push((2, last(9, NOW, Some("10.9.9.9"))));
-        expected.sort_by_key(|(id, used)| (*id, used.address));
-        for store in [false, true] {
-            let mut found = round(&book, 9, store);
-            found.sort_by_key(|(id, used)| (*id, used.address));
-            assert_eq!(found, expected);
-        }
-        assert_eq!(round(&book, 9, true), []);
-    }
-
-    #[test]
-    fn a_later_use_while_the_round_stores_waits_for_the_next() {
-        let (book, agent) = (UseBook::new(), AgentTerms::new(1, "Admin", []));
-        let identity = identity(&agent, 7, CodeSlot::Current, mark(9));
-        book.note(&identity, UnixSeconds(NOW.0 - 5), None);
-        let part = book.next_part(&mut Place::default(), NOW, |_, _| Some(mark(9))).unwrap();
-        book.note(&identity, NOW, Some(b"unix:"));
-        book.stored(&part);
-        assert_eq!(round(&book, 9, true), [(7, last(9, NOW, None))]);
-    }
-
-    #[test]
-    fn a_use_of_a_code_that_was_replaced_meanwhile_is_let_go() {
-        let (book, agent) = (UseBook::new(), AgentTerms::new(1, "Admin", []));
-        book.note(&identity(&agent, 7, CodeSlot::Current, mark(1)), NOW, None);
-        assert_eq!(round(&book, 2, true), []);
-        assert_eq!(round(&book, 1, true), []);
-    }
-
-    #[test]
-    fn a_round_takes_parts_of_bounded_size_and_leaves_none_out() {
-        let (book, agent) = (UseBook::new(), AgentTerms::new(1, "Admin", []));
-        let ids: Vec<u64> = (1..=3 * USES_PER_PART as u64 + 7).map(|n| n * 300 % DENSE_IDS).collect();
-        for id in &ids {
-            book.note(&identity(&agent, *id, CodeSlot::Current, mark(9)), NOW, None);
-        }
-        let parts = Cell::new(0);
-        let mut place = Place::default();
-        let mut found = Vec::new();
-        while let Some(part) = book.next_part(&mut place, NOW, |_, _| Some(mark(9))) {
-            assert!(part.uses.len() <= USES_PER_PART);
-            parts.set(parts.get() + 1);
-            found.extend(part.uses.iter().map(|(_, id, _)| id.get()));
-            book.stored(&part);
-        }
-        assert_eq!(parts.get(), 4);
-        let mut ids = ids;
-        ids.sort_unstable();
-        assert_eq!(found, ids);
-    }
-
-    #[test]
-    fn with_no_room_for_words_uses_are_kept_aside() {
-        let (book, agent) = (UseBook::with_leaves(2), AgentTerms::new(1, "Admin", []));
-        let ids = [5, 6, 1_000, 2_000, 60_000_000];
-        for id in ids {
-            book.note(&identity(&agent, id, CodeSlot::Current, mark(9)), NOW, None);
-        }
-        assert_eq!(book.aside.iter().map(|shard| shard.lock().unwrap().len()).sum::<usize>(), 2);
-        let mut found = round(&book, 9, true);
-        found.sort_by_key(|(id, _)| *id);
-        assert_eq!(found, ids.map(|id| (id, last(9, NOW, None))));
-    }
-
-    #[test]
-    fn a_words_time_is_read_back_around_every_turn_of_its_bits() {
-        for base in [0, 1, time_mask(), time_mask() + 1, NOW.0, NOW.0 | time_mask()] {
-            let at = UnixSeconds(base + 100);
-            let word = Word::new(mark(3), at);
-            for now in [at.0, at.0 + 1, at.0 + 3_000_000, at.0 - 1] {
-                assert_eq!(word.last_use(mark(3), UnixSeconds(now)).map(|used| used.at), Some(at), "{base} {now}");
-            }
-            let later = Word::new(mark(3), UnixSeconds(at.0 + 1));
-            assert!(later.is_same_or_later(word) && word.is_same_or_later(word) && !word.is_same_or_later(later));
-            assert!(!word.is_same_or_later(Word::new(mark(4), at)));
-        }
-        assert!(!Word(0).is_same_or_later(Word::new(mark(0), UnixSeconds(0))));
-    }
-}
+mod tests;

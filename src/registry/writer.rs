@@ -12,9 +12,9 @@ use super::audit::{Note, Origin};
 use super::marks::Marks;
 use super::plan::{self, Order, Outcome, Refusal, Stop};
 use super::uses::Place;
-use super::{Shared, Stage};
-use crate::directory::{Compiler, Lookup};
-use crate::model::{Change, Record, Revision};
+use super::{Reading, Shared, Stage};
+use crate::directory::{Compiler, Directory, Lookup};
+use crate::model::{Change, CodeMark, Codes, Credential, Id, Mode, Record, Revision};
 use crate::store::{Head, Loaded, StoreFault};
 use crate::tags::TagSet;
 
@@ -25,10 +25,13 @@ const GROUP_ORDERS_MAX: usize = 1024;
 const GATHER_MAX: Duration = Duration::from_micros(300);
 /// How often last uses are stored.
 const USES_FLUSH_INTERVAL: Duration = Duration::from_secs(60);
+/// How often first uses of codes are stored, so that who has made a key soon sees it used.
+const FIRST_USES_INTERVAL: Duration = Duration::from_secs(1);
 /// How long a stop waits for last uses to be stored; a million take less.
 const STOP_FLUSH_MAX: Duration = Duration::from_secs(20);
 
 /// What the writer is asked for.
+#[expect(clippy::large_enum_variant, reason = "nearly all of them are orders")]
 pub(super) enum Job {
     /// A change.
     Order(Ordered),
@@ -67,12 +70,14 @@ impl Writer {
     /// Serves until every sender is gone, then stores the last uses.
     pub(super) fn run(mut self, jobs: &Receiver<Job>) {
         let mut next_round = Instant::now() + USES_FLUSH_INTERVAL;
+        let mut next_first = Instant::now() + FIRST_USES_INTERVAL;
         let mut round: Option<Place> = None;
         let mut held: Option<Job> = None;
         let mut audit_is_old = false;
         loop {
             // Between the parts of a round nothing is waited for.
-            let until = if round.is_some() || audit_is_old { Instant::now() } else { next_round };
+            let is_busy = round.is_some() || audit_is_old;
+            let until = if is_busy { Instant::now() } else { next_round.min(next_first) };
             let first = match held.take() {
                 Some(job) => Ok(job),
                 None => jobs.recv_timeout(until.saturating_duration_since(Instant::now())),
@@ -82,6 +87,10 @@ impl Writer {
                 Ok(Job::DropOldAudit) => audit_is_old = true,
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
+            }
+            if Instant::now() >= next_first {
+                self.store_first_uses();
+                next_first = Instant::now() + FIRST_USES_INTERVAL;
             }
             if Instant::now() >= next_round {
                 round = round.or_else(|| Some(Place::default()));
@@ -164,16 +173,16 @@ impl Writer {
     /// Plans every order, writes those that are not refused with their audit records, and commits.
     fn write(&mut self, orders: Vec<(Order, Origin)>) -> Result<Vec<Result<Written, Refusal>>, StoreFault> {
         let shared = Arc::clone(&self.shared);
+        let now = shared.reading.clock.now();
         let mut transaction = shared.store.begin(&self.head)?;
         if !self.unused_sets.is_empty() {
             transaction.drop_sets(&self.unused_sets)?;
         }
         let mut results = Vec::with_capacity(orders.len());
         let mut anything = false;
-        let now = self.shared.reading.clock.now();
         for (order, origin) in orders {
             let (action, dry_run) = (order.action(), order.is_dry_run());
-            results.push(match plan::plan(&transaction, &self.compiler, order) {
+            results.push(match plan::plan(&transaction, &self.compiler, order, now) {
                 Ok(plan) if dry_run || plan.change.records.is_empty() => {
                     Ok(Written { outcome: plan.outcome, change: None })
                 }
@@ -204,9 +213,11 @@ impl Writer {
         if changes.is_empty() {
             return;
         }
+        let records = || changes.iter().flat_map(|(change, _)| &change.records);
+        let rotated: Vec<_> = records().filter_map(|record| rotated(self.compiler.directory(), record)).collect();
         // Together as far as no record comes twice: keys that were added one after the other share a leaf.
         let (mut together, mut keys) = (Vec::new(), FxHashSet::default());
-        for record in changes.iter().flat_map(|(change, _)| &change.records) {
+        for record in records() {
             if changes.len() > 1 && !keys.insert(record.key()) {
                 self.unused_sets.extend(self.compiler.apply(together.drain(..), self.head.revision()));
                 keys = FxHashSet::from_iter([record.key()]);
@@ -218,6 +229,10 @@ impl Writer {
         let compiler = &self.compiler;
         self.unused_sets.retain(|set| !compiler.uses_set(set));
         self.shared.publish(&self.compiler, &self.head);
+        let Reading { uses, clock, .. } = &self.shared.reading;
+        for (mode, id, code) in rotated {
+            uses.set_aside((mode, id), code, clock.now());
+        }
         self.shared.observe(Stage::Published);
     }
 
@@ -234,7 +249,7 @@ impl Writer {
         }
         let shared = Arc::clone(&self.shared);
         let directory = self.compiler.directory();
-        let mut compiler = Compiler::new(directory.shared_pepper());
+        let mut compiler = Compiler::in_place_of(directory);
         let loaded = shared
             .store
             .reopen(directory.pepper(), &mut |records| compiler.load(records))
@@ -269,16 +284,37 @@ impl Writer {
         self.shared.tell_audit(&self.head);
     }
 
+    /// Stores the uses of codes that were never used before. What can't be stored waits for the round.
+    fn store_first_uses(&mut self) {
+        if self.must_reopen {
+            return;
+        }
+        let (shared, now) = (Arc::clone(&self.shared), self.shared.reading.clock.now());
+        let uses = shared.reading.uses.take_first(now, current_code(self.compiler.directory()));
+        if uses.is_empty() {
+            return;
+        }
+        let stored = caught(|| {
+            let first = shared.store.without_stored(uses)?;
+            if first.is_empty() {
+                return Ok(None);
+            }
+            let mut transaction = shared.store.begin(&self.head)?;
+            transaction.put_uses(first)?;
+            transaction.commit(now).map(Some)
+        });
+        match stored {
+            Ok(Some(head)) => self.head = head,
+            Ok(None) => {}
+            Err(fault) => self.note_fault(&fault),
+        }
+    }
+
     /// Stores the next part of the last uses that wait. False when none is left, or it can't be stored and waits on.
     fn store_uses(&mut self, place: &mut Place) -> bool {
         let shared = Arc::clone(&self.shared);
         let (uses, now) = (&shared.reading.uses, shared.reading.clock.now());
-        let directory = self.compiler.directory();
-        let current = |mode, id| match directory.credential(mode, id) {
-            Lookup::Found(credential) => Some(credential.hash().mark()),
-            Lookup::Absent | Lookup::Damaged => None,
-        };
-        let Some(part) = uses.next_part(place, now, current) else {
+        let Some(part) = uses.next_part(place, now, current_code(self.compiler.directory())) else {
             return false;
         };
         let stored = self.ensure_open().and_then(|()| {
@@ -300,6 +336,25 @@ impl Writer {
                 false
             }
         }
+    }
+}
+
+/// Tells the current code of a credential.
+fn current_code(directory: &Directory) -> impl Fn(Mode, u64) -> Option<CodeMark> {
+    |mode, id| match directory.credential(mode, id) {
+        Lookup::Found(credential) => Some(credential.hash().mark()),
+        Lookup::Absent | Lookup::Damaged => None,
+    }
+}
+
+/// Credentials whose current code is retiring from this change on.
+fn rotated(directory: &Directory, record: &Record) -> Option<(Mode, Id, CodeMark)> {
+    let Record::Credential(Credential { mode, id, codes: Codes { retiring: Some(old), .. }, .. }) = record else {
+        return None;
+    };
+    match directory.credential(*mode, id.get()) {
+        Lookup::Found(known) if *known.hash() == old.hash => Some((*mode, *id, old.hash.mark())),
+        Lookup::Found(_) | Lookup::Absent | Lookup::Damaged => None,
     }
 }
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use keyward_proto::admin::{
     AdminReply, AdminRequest, Apply as WireApply, Done, Explain, Explanation, Import, Kind as WireKind, List,
-    PAGE_RECORDS_MAX, Page, Patch, Reach, RefusalKind, Refused, Report, Secret, Selector, StatusReport,
+    PAGE_RECORDS_MAX, Page, Patch, Reach, RefusalKind, Refused, Report, Rotate, Secret, Selector, StatusReport,
     UPLOAD_BYTES_MAX, Upload,
 };
 use keyward_proto::frame::{ADMIN_ERROR, ADMIN_FRAME_BYTES_MAX, Frame, FrameError};
@@ -20,8 +20,10 @@ use zeroize::Zeroizing;
 
 use super::connection::{Connection, Filled};
 use super::{Serving, convert};
-use crate::model::{Code, LastUses, Record};
-use crate::registry::{Apply, Asker, Listed, Order, Origin, Outcome, Refusal, Registry, Sent, StoreFault, Unreached};
+use crate::model::{Code, Kind, LastUses, Record};
+use crate::registry::{
+    Apply, Asker, Listed, Order, Origin, Outcome, Refusal, Registry, Sent, StoreFault, Unreached, Wanted,
+};
 
 /// A frame of so many bytes is decoded in about a tenth of a millisecond.
 const BYTES_AT_ONCE: usize = 32 * 1024;
@@ -134,6 +136,7 @@ impl Desk {
             AdminRequest::Reach(reach) => self.reach(&reach),
             AdminRequest::WhatIf(what_if) => what_if::answer(&self.serving.registry, self.origin, what_if).await,
             AdminRequest::Status => Ok(AdminReply::Status(self.status())),
+            AdminRequest::Rotate(rotate) => self.rotate(&rotate).await,
             AdminRequest::Upload(upload) => self.upload(upload, frame_bytes),
             AdminRequest::Audit(ask) => self.audit(ask).await,
             AdminRequest::VerifyAudit => self.verify_audit().await,
@@ -216,6 +219,11 @@ impl Desk {
         Ok(self.done(self.read_again(outcome.record).await, None))
     }
 
+    async fn rotate(&self, rotate: &Rotate) -> Result<AdminReply, Refused> {
+        let outcome = self.order(Order::Rotate(convert::rotate(rotate).map_err(invalid)?)).await?;
+        Ok(self.done(self.read_again(outcome.record).await, outcome.new_code.as_ref()))
+    }
+
     async fn order(&self, order: Order) -> Result<Outcome, Refused> {
         self.serving.registry.order(order, self.origin).await.map_err(|refusal| refused(refusal, &[]))
     }
@@ -249,9 +257,13 @@ impl Desk {
 
     async fn list(&self, list: List) -> Result<AdminReply, Refused> {
         let kind = convert::kind(list.kind);
+        let wanted = Wanted { unused_for: list.unused_for, expiring_in: list.expiring_in };
+        if !wanted.is_everything() && matches!(kind, Kind::Agent | Kind::Endpoint) {
+            return Err(invalid("only keys, tokens and sessions are used and expire: list these".to_string()));
+        }
         let page = self.blocking(move |registry| registry.page(kind, &list.after, PAGE_RECORDS_MAX)).await?;
         let now = self.serving.registry.view().now();
-        let shown = page.records.iter().filter(|listed| is_shown(listed));
+        let shown = page.records.iter().filter(|listed| is_shown(listed) && wanted.takes(listed, now));
         let records = shown.map(|listed| convert::record(listed, now)).collect();
         Ok(AdminReply::Page(Page { records, next: page.next }))
     }

@@ -15,7 +15,9 @@ use crate::model::{
     EndpointEdit, Id, Identity, Kind, LastUse, LastUses, Method, Mode, Modes, Rate, Reason, Record, RecordName,
     RetiringCode, Route, Template, TextList, UnixSeconds, Verdict,
 };
-use crate::registry::{Asker, FieldChange, FieldValue, Import, Imported, Listed, Reachable, Step, StepResult};
+use crate::registry::{
+    Asker, FieldChange, FieldValue, Import, Imported, Listed, Reachable, Rotate, Rotation, Step, StepResult,
+};
 use crate::tags::{TAGS_MAX, Tag, TagSet};
 
 // ---- questions and verdicts ----
@@ -45,6 +47,14 @@ pub(super) const fn reason(reason: Reason) -> WireReason {
         Reason::TagDenied => WireReason::TagDenied,
         Reason::TagNotGranted => WireReason::TagNotGranted,
         Reason::AgentNotPermitted => WireReason::AgentNotPermitted,
+        Reason::RateLimited(_) => WireReason::RateLimited,
+    }
+}
+
+const fn retry_after(verdict: &Verdict<'_>) -> u32 {
+    match verdict {
+        Verdict::Deny(Reason::RateLimited(wait)) => wait.seconds(),
+        Verdict::Allow(_) | Verdict::Deny(_) | Verdict::Unavailable => 0,
     }
 }
 
@@ -62,12 +72,12 @@ pub(super) fn verdict<'d>(verdict: &Verdict<'d>) -> VerdictRef<'d> {
         Verdict::Allow(terms) => (terms.identity.as_ref().map(identity), terms.route.as_ref().map(route)),
         Verdict::Deny(_) | Verdict::Unavailable => (None, None),
     };
-    VerdictRef { reason, status, retry_after: 0, identity: who, route }
+    VerdictRef { reason, status, retry_after: retry_after(verdict), identity: who, route }
 }
 
 pub(super) const fn target_verdict(verdict: &Verdict<'_>) -> TargetVerdict {
     let (reason, status) = reason_and_status(verdict);
-    TargetVerdict { reason, status, retry_after: 0 }
+    TargetVerdict { reason, status, retry_after: retry_after(verdict) }
 }
 
 pub(super) fn identity<'d>(identity: &Identity<'d>) -> IdentityRef<'d> {
@@ -286,6 +296,22 @@ fn credential_edit(patch: wire::CredentialPatch, sets: &mut Sets) -> Result<Cred
         hash: patch.hash.as_ref().map(|hash| parse_hash("hash", hash)).transpose()?,
         retiring: patch.retiring.map(|retiring| parse_retiring(&retiring)).transpose()?,
     })
+}
+
+/// # Errors
+/// A sentence that says what is wrong with the id or the code.
+pub(super) fn rotate(rotate: &wire::Rotate) -> Result<Rotate, String> {
+    let mode = mode(rotate.mode);
+    let parse = |code: &Option<wire::Secret>| {
+        let code = code.as_ref().map(|code| Code::parse(mode, code.expose()));
+        code.transpose().map_err(|e| format!("code: {e}"))
+    };
+    let rotation = match &rotate.rotation {
+        wire::Rotation::Grace { seconds, code } => Rotation::Replace { code: parse(code)?, grace: *seconds },
+        wire::Rotation::Now { code } => Rotation::Replace { code: parse(code)?, grace: 0 },
+        wire::Rotation::DropOld => Rotation::DropOld,
+    };
+    Ok(Rotate { mode, id: parse_id(rotate.id)?, rotation })
 }
 
 fn parse_parent(name: wire::CredentialName) -> Result<(Mode, Id), String> {

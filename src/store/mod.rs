@@ -351,6 +351,32 @@ impl Store {
         Ok(page)
     }
 
+    /// Of these last uses those that tell of a code of which none is stored.
+    ///
+    /// # Errors
+    /// [`StoreFault::Storage`].
+    pub fn without_stored(&self, uses: Vec<(Mode, Id, LastUses)>) -> Result<Vec<(Mode, Id, LastUses)>, StoreFault> {
+        let reading = self.begin_read()?;
+        let rows = reading.open_table(Table::Uses.definition())?;
+        let is_first = |(mode, id, uses): &(Mode, Id, LastUses)| -> Result<bool, StoreFault> {
+            let key = use_key(*mode, *id);
+            let stored = match rows.get(key.as_slice())?.map(|row| self.open_uses(&key, row.value())) {
+                None => LastUses::default(),
+                Some(Ok(stored)) => stored,
+                // It stays as it is, whatever is put.
+                Some(Err(_)) => return Ok(false),
+            };
+            Ok(uses.iter().any(|used| !stored.knows(used.code, UnixSeconds(0))))
+        };
+        let mut first = Vec::new();
+        for used in uses {
+            if is_first(&used)? {
+                first.push(used);
+            }
+        }
+        Ok(first)
+    }
+
     fn listed(
         &self,
         record: Record,

@@ -70,7 +70,7 @@ fn alive<T>(result: Result<T, ClientError>) -> Option<T> {
 fn list(admin: &mut AdminClient, mode: Mode) -> Vec<CredentialRecord> {
     let (mut found, mut after) = (Vec::new(), Vec::new());
     loop {
-        let request = AdminRequest::List(List { kind: mode.into(), after });
+        let request = AdminRequest::List(List::all(mode.into(), after));
         let AdminReply::Page(page) = admin.call(&request).unwrap() else {
             panic!("no page");
         };

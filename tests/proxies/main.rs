@@ -9,9 +9,6 @@ mod rig;
 #[path = "../support/mod.rs"]
 mod support;
 
-use std::io::{Read as _, Write as _};
-use std::os::unix::net::UnixListener;
-
 use keyward_proto::query::Asker;
 use serde_json::Value;
 
@@ -224,27 +221,20 @@ fn the_client_gets_clean_denials() {
 }
 
 #[test]
-fn a_rate_limit_becomes_a_clean_429_and_a_silent_keyward_a_503_through_nginx() {
+fn a_rate_limit_becomes_a_clean_429_through_every_proxy_and_a_silent_keyward_a_503_through_nginx() {
     let home = Home::new();
     let mut rig = Rig::start(&home);
-    // Keyward has no rate limit yet; this is the answer that section 3 of the contract sets for it.
-    let socket = home.path().join("limited.sock");
-    let listener = UnixListener::bind(&socket).unwrap();
-    std::thread::spawn(move || {
-        for stream in listener.incoming() {
-            let mut stream = stream.unwrap();
-            let _ = stream.read(&mut [0; 8192]);
-            let _ = stream.write_all(
-                b"HTTP/1.1 403 Forbidden\r\nX-Keyward-Status: 429\r\nX-Keyward-Reason: rate_limited\r\n\
-                  Retry-After: 7\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
-            );
-        }
-    });
-    rig.keyward = socket;
-    let Some(proxy) = rig.proxy(Kind::Nginx) else { return };
-    let limited = proxy.place().ask(get("/api/v2/me", &[KEY_2]));
-    assert_eq!((limited.status, reason(&limited).as_deref()), (429, Some("rate_limited")));
-    assert_eq!(limited.header("retry-after"), Some("7"));
+    for kind in Kind::ALL {
+        let Some(proxy) = rig.proxy(kind) else { continue };
+        home.json(&["key", "set", "2", "--rate", "none"]);
+        home.json(&["key", "set", "2", "--rate", "1/d"]);
+        assert_eq!(proxy.place().ask(get("/api/v2/me", &[KEY_2])).status, 200, "{kind:?}");
+        assert_eq!(rig.application.take().len(), 1, "{kind:?}");
+        let limited = proxy.place().ask(get("/api/v2/me", &[KEY_2]));
+        assert_eq!((limited.status, reason(&limited).as_deref()), (429, Some("rate_limited")), "{kind:?}");
+        let wait: u32 = limited.header("retry-after").unwrap().parse().unwrap();
+        assert!((86_000..=86_400).contains(&wait), "{kind:?}: {wait}");
+    }
     rig.keyward = home.path().join("nobody.sock");
     let Some(proxy) = rig.proxy(Kind::Nginx) else { return };
     let silent = proxy.place().ask(get("/api/v2/me", &[KEY_2]));

@@ -11,11 +11,13 @@
 //! | `audit` | every change, in a chain of hashes |
 //! | `backup` | everything at once |
 //! | `what_if` | what a change would come to |
+//! | `rotate` | new codes for old |
 
 mod audit;
 mod backup;
 mod patch;
 mod record;
+mod rotate;
 mod what_if;
 
 pub use audit::{AUDIT_WAIT_SECONDS_MAX, Audit, AuditFault, AuditPage, AuditVerdict};
@@ -26,6 +28,7 @@ pub use patch::{
     Selector, SetText,
 };
 pub use record::{AgentRecord, CredentialRecord, EndpointRecord, LastUse, Record};
+pub use rotate::{Rotate, Rotation};
 pub use what_if::{Consequences, Effect, WhatIf};
 
 use crate::codec;
@@ -64,6 +67,8 @@ pub const BACKUP: u16 = 0x0312;
 pub const EXPORT: u16 = 0x0313;
 /// Type number of [`AdminRequest::WhatIf`].
 pub const WHAT_IF: u16 = 0x030f;
+/// Type number of [`AdminRequest::Rotate`].
+pub const ROTATE: u16 = 0x030c;
 
 /// Type number of [`AdminReply::Done`].
 pub const DONE: u16 = 0x0401;
@@ -165,6 +170,18 @@ pub struct List {
     pub kind: Kind,
     /// The `next` of the page before; empty for the first.
     pub after: Vec<u8>,
+    /// Credentials only: those of which no code was used for so many seconds, or ever.
+    pub unused_for: Option<u64>,
+    /// Credentials only: those that expire within so many seconds.
+    pub expiring_in: Option<u64>,
+}
+
+impl List {
+    /// All records of a kind.
+    #[must_use]
+    pub const fn all(kind: Kind, after: Vec<u8>) -> Self {
+        Self { kind, after, unused_for: None, expiring_in: None }
+    }
 }
 
 /// A request on the admin socket.
@@ -202,6 +219,8 @@ pub enum AdminRequest {
     Export(Export),
     /// Type [`WHAT_IF`].
     WhatIf(WhatIf),
+    /// Type [`ROTATE`].
+    Rotate(Rotate),
 }
 
 impl AdminRequest {
@@ -229,6 +248,7 @@ impl AdminRequest {
             BACKUP => codec::decode(body).map(|()| Self::Backup),
             EXPORT => codec::decode(body).map(Self::Export),
             WHAT_IF => codec::decode(body).map(Self::WhatIf),
+            ROTATE => codec::decode(body).map(Self::Rotate),
             _ => Err(frame.unknown_type()),
         }
     }
@@ -252,6 +272,7 @@ impl AdminRequest {
             Self::Backup => frame::put(out, BACKUP, request_id, &()),
             Self::Export(body) => frame::put(out, EXPORT, request_id, body),
             Self::WhatIf(body) => frame::put(out, WHAT_IF, request_id, body),
+            Self::Rotate(body) => frame::put(out, ROTATE, request_id, body),
         }
     }
 }
@@ -429,7 +450,7 @@ pub struct Refused {
 /// A reply on the admin socket.
 #[derive(Clone, PartialEq, Eq)]
 pub enum AdminReply {
-    /// Type [`DONE`], to add, set, remove and show.
+    /// Type [`DONE`], to add, set, remove, show and rotate.
     Done(Done),
     /// Type [`PAGE`], to list and reach.
     Page(Page),

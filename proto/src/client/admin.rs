@@ -258,7 +258,8 @@ fn resend(request: &AdminRequest) -> Resend {
         | AdminRequest::Remove(_)
         | AdminRequest::Upload(_)
         | AdminRequest::Apply(_)
-        | AdminRequest::Import(_) => Resend::Never,
+        | AdminRequest::Import(_)
+        | AdminRequest::Rotate(_) => Resend::Never,
     }
 }
 

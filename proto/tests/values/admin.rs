@@ -3,8 +3,8 @@ use keyward_proto::admin::{
     AdminReply, AdminRequest, AgentPatch, AgentRecord, Apply, Audit, AuditFault, AuditPage, AuditVerdict, BackupPart,
     CredentialName, CredentialPatch, CredentialRecord, Done, EndpointPatch, EndpointRecord, Explain, Explanation,
     Export, ExportPage, ExportedRecord, FieldChange, FieldValue, Import, Imported, Kind, LastUse, List, Page, Patch,
-    Reach, Record, RefusalKind, Refused, RefusedPatch, Report, RetiringPatch, Secret, Selector, SetText, StatusReport,
-    Step, Upload,
+    Reach, Record, RefusalKind, Refused, RefusedPatch, Report, RetiringPatch, Rotate, Rotation, Secret, Selector,
+    SetText, StatusReport, Step, Upload,
 };
 use keyward_proto::query::{Mode, Reason, Verdict};
 
@@ -81,6 +81,7 @@ fn reply(name: &'static str, description: &'static str, reply: AdminReply) -> Ve
 
 pub(crate) fn requests() -> Vec<Vector> {
     let mut requests = changes();
+    requests.extend(rotations());
     requests.extend(readings());
     requests.extend(uploads());
     requests
@@ -137,18 +138,47 @@ fn changes() -> Vec<Vector> {
     ]
 }
 
+fn rotations() -> Vec<Vector> {
+    let rotate = |mode, id, rotation| AdminRequest::Rotate(Rotate { mode, id, rotation });
+    let code = || secret("3RH0ZV7PGYT2XQ9M4KC8WB6NA");
+    vec![
+        admin(
+            "rotate",
+            "Key 2: a new code is made, the current one is accepted for 86400 seconds more.",
+            rotate(Mode::Key, 2, Rotation::Grace { seconds: 86_400, code: None }),
+        ),
+        admin(
+            "rotate_given",
+            "Key 2: the code 3RH0ZV7PGYT2XQ9M4KC8WB6NA, the current one accepted for 3600 seconds more.",
+            rotate(Mode::Key, 2, Rotation::Grace { seconds: 3_600, code: Some(code()) }),
+        ),
+        admin("rotate_now", "Token 18: a new code is made, the others end.", {
+            rotate(Mode::Token, 18, Rotation::Now { code: None })
+        }),
+        admin("rotate_now_given", "Token 18: the code 3RH0ZV7PGYT2XQ9M4KC8WB6NA, the others end.", {
+            rotate(Mode::Token, 18, Rotation::Now { code: Some(code()) })
+        }),
+        admin("rotate_drop_old", "Session 7: its retiring code ends.", rotate(Mode::Session, 7, Rotation::DropOld)),
+    ]
+}
+
 fn readings() -> Vec<Vector> {
     vec![
         admin("show_endpoint", "GET /api/v2/tickets/{id}.", AdminRequest::Show(endpoint_selector())),
-        admin(
-            "list_first",
-            "The first page of agents.",
-            AdminRequest::List(List { kind: Kind::Agent, after: Vec::new() }),
-        ),
+        admin("list_first", "The first page of agents.", AdminRequest::List(List::all(Kind::Agent, Vec::new()))),
         admin(
             "list_next",
             "The page of sessions behind the opaque mark 00 00 00 00 00 00 03 e8.",
-            AdminRequest::List(List { kind: Kind::Session, after: 1000_u64.to_be_bytes().to_vec() }),
+            AdminRequest::List(List::all(Kind::Session, 1000_u64.to_be_bytes().to_vec())),
+        ),
+        admin(
+            "list_wanted",
+            "The first page of keys unused for 7776000 seconds that expire within 1209600.",
+            AdminRequest::List(List {
+                unused_for: Some(7_776_000),
+                expiring_in: Some(1_209_600),
+                ..List::all(Kind::Key, Vec::new())
+            }),
         ),
         admin(
             "explain",

@@ -58,11 +58,12 @@ pub(super) fn credential(
     if app_id.is_some() && edit.mode != Mode::Token {
         return Err("only tokens have an app_id".into());
     }
+    let expires_at = edit.expires_at.unwrap_or_else(|| old.and_then(|old| old.expires_at));
     Ok(Credential {
         mode: edit.mode,
         id,
         binding: binding(old.map(|old| old.binding), &edit)?,
-        codes: codes(old.map(|old| old.codes), given.or_else(|| made_code(old, new_hash)))?,
+        codes: codes(old.map(|old| old.codes), given.or_else(|| made_code(old, new_hash)))?.within(expires_at),
         label: edit.label.unwrap_or_else(|| old.map_or_else(Label::default, |old| old.label.clone())),
         tags: match edit.tags {
             Some(tags) => tags,
@@ -71,7 +72,7 @@ pub(super) fn credential(
         enabled: edit.enabled.unwrap_or_else(|| old.is_none_or(|old| old.enabled)),
         revoked: edit.revoked.unwrap_or_else(|| old.is_some_and(|old| old.revoked)),
         not_before: edit.not_before.unwrap_or_else(|| old.and_then(|old| old.not_before)),
-        expires_at: edit.expires_at.unwrap_or_else(|| old.and_then(|old| old.expires_at)),
+        expires_at,
         allow_ip: edit.allow_ip.unwrap_or_else(|| old.and_then(|old| old.allow_ip.clone())),
         app_id,
         rate: edit.rate.unwrap_or_else(|| old.and_then(|old| old.rate)),

@@ -7,6 +7,7 @@ mod difference;
 mod import;
 mod merge;
 mod pending;
+mod rotate;
 
 use std::collections::BTreeSet;
 
@@ -15,6 +16,7 @@ pub(super) use difference::{Fields, differing, fields};
 pub use import::{Import, Imported};
 pub(super) use pending::Before;
 use pending::Pending;
+pub use rotate::{Rotate, Rotation};
 use rustc_hash::FxHashMap;
 use zeroize::Zeroizing;
 
@@ -23,7 +25,7 @@ use super::what_if::{Preview, WhatIf};
 use crate::directory::{Compiler, Lookup};
 use crate::model::secret::NEW_CODE_CHARS;
 use crate::model::{
-    Change, Code, CodeHash, CredentialEdit, Edit, Id, Kind, Mode, Record, RecordKey, RecordName, Revision,
+    Change, Code, CodeHash, CredentialEdit, Edit, Id, Kind, Mode, Record, RecordKey, RecordName, Revision, UnixSeconds,
 };
 use crate::store::{Reader, StoreFault, Transaction};
 
@@ -44,6 +46,8 @@ pub enum Order {
     Import(Import),
     /// Says what a change would come to, and makes none.
     WhatIf(WhatIf),
+    /// Changes a credential's codes.
+    Rotate(Rotate),
 }
 
 /// A whole file.
@@ -68,6 +72,7 @@ impl Order {
             Self::Remove(_) => Action::Remove,
             Self::Apply(_) => Action::Apply,
             Self::Import(_) => Action::Import,
+            Self::Rotate(_) => Action::Rotate,
         }
     }
 
@@ -75,7 +80,7 @@ impl Order {
     /// reads would lack what went before.
     pub(super) const fn stands_alone(&self) -> bool {
         match self {
-            Self::Add(_) | Self::Set(_) => false,
+            Self::Add(_) | Self::Set(_) | Self::Rotate(_) => false,
             Self::Remove(name) => matches!(name, RecordName::Agent(_)),
             Self::Apply(_) | Self::Import(_) | Self::WhatIf(_) => true,
         }
@@ -84,7 +89,7 @@ impl Order {
     /// Whether it is planned only.
     pub(super) const fn is_dry_run(&self) -> bool {
         match self {
-            Self::Add(_) | Self::Set(_) | Self::Remove(_) => false,
+            Self::Add(_) | Self::Set(_) | Self::Remove(_) | Self::Rotate(_) => false,
             Self::Apply(apply) => apply.dry_run,
             Self::Import(import) => import.dry_run,
             Self::WhatIf(_) => true,
@@ -151,12 +156,18 @@ enum Rule {
     Either,
 }
 
-/// Plans one order.
-pub(super) fn plan(transaction: &Transaction<'_>, compiler: &Compiler, order: Order) -> Result<Plan, Stop> {
+/// Plans one order, given at `now`.
+pub(super) fn plan(
+    transaction: &Transaction<'_>,
+    compiler: &Compiler,
+    order: Order,
+    now: UnixSeconds,
+) -> Result<Plan, Stop> {
     let mut planner = Planner {
         transaction,
         reader: transaction.reader(),
         compiler,
+        now,
         pending: Pending::default(),
         places: FxHashMap::default(),
         outcome: Outcome::default(),
@@ -168,6 +179,7 @@ pub(super) fn plan(transaction: &Transaction<'_>, compiler: &Compiler, order: Or
         Order::Apply(apply) => planner.apply(apply)?,
         Order::Import(import) => planner.import(import)?,
         Order::WhatIf(what_if) => planner.what_if(what_if)?,
+        Order::Rotate(rotate) => planner.rotate(rotate)?,
     }
     let (change, before) = planner.pending.finish();
     Ok(Plan { change, before, outcome: planner.outcome })
@@ -203,6 +215,7 @@ struct Planner<'p, 's> {
     transaction: &'p Transaction<'s>,
     reader: Reader<'p>,
     compiler: &'p Compiler,
+    now: UnixSeconds,
     pending: Pending,
     /// Index of the edit that each record of an apply was given by.
     places: FxHashMap<RecordKey, usize>,
@@ -304,13 +317,18 @@ impl Planner<'_, '_> {
         if edit.code.is_some() || !may_make {
             return Ok(None);
         }
+        self.new_code(edit.mode, id).map(Some)
+    }
+
+    /// Makes a code, to be shown once, and its hash.
+    fn new_code(&mut self, mode: Mode, id: Id) -> Result<CodeHash, Stop> {
         let mut random = Zeroizing::new([0; NEW_CODE_CHARS]);
         getrandom::fill(random.as_mut_slice())
             .map_err(|error| unavailable(format!("the system gave no random bytes: {error}")))?;
         let code = Code::from_random(&random);
-        let hash = self.compiler.directory().pepper().hash(edit.mode, id.get(), code.presented());
+        let hash = self.compiler.directory().pepper().hash(mode, id.get(), code.presented());
         self.outcome.new_code = Some(code);
-        Ok(Some(hash))
+        Ok(hash)
     }
 
     fn remove(&mut self, name: &RecordName) -> Result<(), Stop> {
