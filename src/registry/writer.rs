@@ -31,7 +31,6 @@ const FIRST_USES_INTERVAL: Duration = Duration::from_secs(1);
 const STOP_FLUSH_MAX: Duration = Duration::from_secs(20);
 
 /// What the writer is asked for.
-#[expect(clippy::large_enum_variant, reason = "nearly all of them are orders")]
 pub(super) enum Job {
     /// A change.
     Order(Box<Ordered>),
