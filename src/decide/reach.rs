@@ -48,16 +48,16 @@ pub fn reach<'d>(
 ) -> Result<ReachPage<'d>, Unreached> {
     let mut told = Told::new();
     let asker = Asker { agent, ..Asker::default() };
-    let (credential, agent) =
+    let (credential, parent, agent) =
         told.in_force(directory, (mode, id), &asker, now).map_err(|stop| unreached(stop, &told))?;
+    let caller = Caller { mode, credential, parent: parent.map(|parent| parent.credential), agent };
     let Lookup::Found(endpoints) = directory.endpoints() else {
         return Err(Unreached::Damaged("endpoints can't be told among damaged rows".to_string()));
     };
     let start = endpoints.partition_point(|endpoint| is_at_or_before(endpoint, after));
     let mut page = ReachPage { endpoints: Vec::new(), next: None };
     let mut last = None;
-    for endpoint in endpoints[start..].iter().filter(|endpoint| can_call(directory, credential, agent, mode, endpoint))
-    {
+    for endpoint in endpoints[start..].iter().filter(|endpoint| can_call(directory, &caller, endpoint)) {
         if page.endpoints.len() == limit {
             page.next = last.map(mark);
             break;
@@ -68,19 +68,23 @@ pub fn reach<'d>(
     Ok(page)
 }
 
-/// The same three checks as a question's, in their order.
-fn can_call(
-    directory: &Directory,
-    credential: &HotCredential,
-    agent: &HotAgent,
+/// Whose reach is asked for.
+struct Caller<'d> {
     mode: Mode,
-    endpoint: &HotEndpoint,
-) -> bool {
+    credential: &'d HotCredential,
+    parent: Option<&'d HotCredential>,
+    agent: &'d HotAgent,
+}
+
+/// The same three checks as a question's, in their order.
+fn can_call(directory: &Directory, caller: &Caller<'_>, endpoint: &HotEndpoint) -> bool {
     let judge = |set| directory.set(set).judge_numbered(&endpoint.numbers);
+    let granted = |credential: &HotCredential| super::tags_granted(judge(credential.set())).is_ok();
     endpoint.modes.is_public()
-        || super::mode_allowed(endpoint, mode).is_ok()
-            && super::tags_granted(judge(credential.set())).is_ok()
-            && super::agent_permits(judge(agent.permissions)).is_ok()
+        || super::mode_allowed(endpoint, caller.mode).is_ok()
+            && granted(caller.credential)
+            && caller.parent.is_none_or(granted)
+            && super::agent_permits(judge(caller.agent.permissions)).is_ok()
 }
 
 fn unreached(stop: Stop, told: &Told) -> Unreached {

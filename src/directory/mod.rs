@@ -84,6 +84,7 @@ struct RareParts {
     not_before: Option<UnixSeconds>,
     allow_ip: Option<AllowList>,
     app_id: Option<u64>,
+    parent: Option<(Mode, Id)>,
 }
 
 /// The place of a compiled set in its directory.
@@ -102,9 +103,13 @@ impl HotCredential {
             not_before: credential.not_before,
             allow_ip: credential.allow_ip.clone(),
             app_id: credential.app_id,
+            parent: credential.parent,
         };
-        let is_plain =
-            rare.retiring.is_none() && rare.not_before.is_none() && rare.allow_ip.is_none() && rare.app_id.is_none();
+        let is_plain = rare.retiring.is_none()
+            && rare.not_before.is_none()
+            && rare.allow_ip.is_none()
+            && rare.app_id.is_none()
+            && rare.parent.is_none();
         Self {
             hash: current,
             agent,
@@ -184,6 +189,12 @@ impl HotCredential {
     #[must_use]
     pub fn app_id(&self) -> Option<u64> {
         self.rare.as_ref().and_then(|rare| rare.app_id)
+    }
+
+    /// The credential that a token was made from.
+    #[must_use]
+    pub fn parent(&self) -> Option<(Mode, Id)> {
+        self.rare.as_ref().and_then(|rare| rare.parent)
     }
 
     /// Its tag set.
