@@ -100,7 +100,7 @@ fn every_type_number_has_a_golden_frame() {
         &[admin::ADD, admin::SET, admin::REMOVE, admin::SHOW, admin::LIST, admin::EXPLAIN, admin::STATUS],
         &[admin::UPLOAD, admin::APPLY, admin::DONE, admin::PAGE, admin::EXPLANATION, admin::STATUS_REPORT],
         &[admin::RECEIVED, admin::REPORT, admin::REFUSED, frame::ADMIN_ERROR, admin::REACH],
-        &[admin::IMPORT, admin::IMPORTED],
+        &[admin::IMPORT, admin::IMPORTED, admin::CLOSE_ALL, admin::MINT],
     ]
     .concat();
     assert_eq!(kinds, all.iter().copied().collect());

@@ -19,6 +19,7 @@ mod args;
 mod ask;
 mod bench;
 mod change;
+mod delegation;
 mod error;
 mod file;
 mod forms;

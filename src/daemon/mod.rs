@@ -116,7 +116,10 @@ impl Daemon {
             DirectoryLock::take(&config.runtime).map_err(StartError::Directory)?,
         ];
         let pepper = pepper::load_or_make(&config.data).map_err(StartError::Pepper)?;
-        let registry = Registry::open(&config.data, pepper, Box::new(|_| {})).map_err(StartError::Database)?;
+        let mut registry = Registry::open(&config.data, pepper, Box::new(|_| {})).map_err(StartError::Database)?;
+        registry
+            .sweep_expired(config.keep_expired)
+            .map_err(|error| StartError::System("start the thread that removes expired sessions", error))?;
         let runtime = runtime(config.workers)?;
         let sockets = [QUERY_SOCKET, ADMIN_SOCKET, HTTP_SOCKET].map(|name| config.runtime.join(name));
         let admin_group = admin_group(config.admin.group.as_deref())?;

@@ -311,6 +311,35 @@ impl Directory {
         })
     }
 
+    /// Every token and session.
+    pub fn tokens_and_sessions(&self) -> impl Iterator<Item = (Mode, u64, &HotCredential)> {
+        [Mode::Token, Mode::Session].into_iter().flat_map(|mode| {
+            let all = self.credentials[mode.index()].iter();
+            all.map(move |(id, credential)| (mode, id, credential))
+        })
+    }
+
+    /// Whether a token or session with these terms ended for good at `until` or before, by its own expiry or because its
+    /// parent is gone, or goes for the same reason. Keys stay.
+    #[must_use]
+    pub fn is_over(
+        &self,
+        mode: Mode,
+        expires_at: Option<UnixSeconds>,
+        parent: Option<(Mode, Id)>,
+        until: UnixSeconds,
+    ) -> bool {
+        if mode == Mode::Key {
+            return false;
+        }
+        let parent_is_over = |(mode, id): (Mode, Id)| match self.credential(mode, id.get()) {
+            Lookup::Found(parent) => self.is_over(mode, parent.expires_at(), None, until),
+            Lookup::Absent => true,
+            Lookup::Damaged => false,
+        };
+        expires_at.is_some_and(|at| at <= until) || parent.is_some_and(parent_is_over)
+    }
+
     /// Ids of one kind that are neither revoked nor removed. Endpoints have none.
     #[must_use]
     pub fn live_ids(&self, kind: Kind) -> Vec<u64> {

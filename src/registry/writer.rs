@@ -12,7 +12,7 @@ use super::plan::{self, Order, Outcome, Refusal, Stop};
 use super::uses::Place;
 use super::{Shared, Stage};
 use crate::directory::{Compiler, Lookup};
-use crate::model::{Change, Record, Revision};
+use crate::model::{Change, Id, Record, Revision};
 use crate::store::{Head, Loaded, StoreFault};
 use crate::tags::TagSet;
 
@@ -154,7 +154,7 @@ impl Writer {
         for order in orders {
             let dry_run = order.is_dry_run();
             results.push(match plan::plan(&transaction, &self.compiler, order) {
-                Ok(plan) if dry_run || plan.change.records.is_empty() => {
+                Ok(plan) if dry_run || plan.change.is_empty() => {
                     Ok(Written { outcome: plan.outcome, change: None })
                 }
                 Ok(plan) => {
@@ -191,6 +191,10 @@ impl Writer {
             together.push(record);
         }
         self.unused_sets.extend(self.compiler.apply(together, self.head.revision()));
+        // An order that takes rows away stands alone.
+        for (change, _) in changes.iter().filter(|(change, _)| !change.removed.is_empty()) {
+            self.unused_sets.extend(self.compiler.remove(&change.removed, self.head.revision()));
+        }
         // What one change of the group left another may have taken up.
         let compiler = &self.compiler;
         self.unused_sets.retain(|set| !compiler.uses_set(set));
@@ -258,7 +262,10 @@ impl Writer {
         let stored = self.ensure_open().and_then(|()| {
             caught(|| {
                 let mut transaction = shared.store.begin(&self.head)?;
-                transaction.put_uses(part.uses.iter().copied())?;
+                // What was swept meanwhile gets no row again.
+                let directory = self.compiler.directory();
+                let known = |mode, id: Id| !matches!(directory.credential(mode, id.get()), Lookup::Absent);
+                transaction.put_uses(part.uses.iter().copied().filter(|(mode, id, _)| known(*mode, *id)))?;
                 transaction.commit(now)
             })
         });
@@ -278,6 +285,11 @@ impl Writer {
 }
 
 fn log((change, revision): &(Change, Revision)) {
+    if !change.removed.is_empty() {
+        // Whoever sweeps says how many in all.
+        tracing::debug!(revision = revision.0, removed = change.removed.len(), "expired rows were removed");
+        return;
+    }
     let first = change.records.first().map(Record::key);
     let first = first.map(|key| key.to_string()).unwrap_or_default();
     tracing::info!(revision = revision.0, records = change.records.len(), first, "changed");

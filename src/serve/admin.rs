@@ -13,6 +13,8 @@ use tokio::task::block_in_place;
 use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
 
+mod delegation;
+
 use super::connection::{Connection, Filled};
 use super::{Serving, convert};
 use crate::model::{Code, LastUses, Record};
@@ -119,6 +121,11 @@ impl Desk {
                 Ok(report) => return put_report(report, request_id, out),
                 Err(refused) => Err(refused),
             },
+            AdminRequest::CloseAll(close) => match self.close_all(&close).await {
+                Ok(report) => return put_report(report, request_id, out),
+                Err(refused) => Err(refused),
+            },
+            AdminRequest::Mint(mint) => self.mint(mint).await,
         };
         reply.unwrap_or_else(AdminReply::Refused).put(out, request_id);
     }

@@ -258,7 +258,13 @@ fn write_schema(database: &Database, keys: &RowKeys, pepper: &Pepper) -> Result<
         transaction.open_table(table.definition())?;
     }
     let mut head = Head {
-        row: HeadRow { revision: 0, committed_at: 0, highest_ids: [0; 4], seals: [[0; 32]; Table::TALLIED.len()] },
+        row: HeadRow {
+            revision: 0,
+            committed_at: 0,
+            highest_ids: [0; 4],
+            swept_through: [0; 3],
+            seals: [[0; 32]; Table::TALLIED.len()],
+        },
         tallies: [Tally::default(); Table::TALLIED.len()],
         broken: HashSet::new(),
     };

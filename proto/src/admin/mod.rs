@@ -6,13 +6,16 @@
 //! | part | what is in it |
 //! |---|---|
 //! | here | requests and replies |
+//! | `delegation` | what a backend asks for at logouts, and to hand rights on |
 //! | `patch` | what an operator gives |
 //! | `record` | records as they stand |
 
+mod delegation;
 mod patch;
 mod record;
 
 use bincode::{Decode, Encode};
+pub use delegation::{CloseAll, Mint};
 pub use patch::{
     AgentPatch, Clearable, CredentialName, CredentialPatch, EndpointPatch, Kind, Patch, RetiringPatch, Secret,
     Selector, SetText,
@@ -45,6 +48,10 @@ pub const APPLY: u16 = 0x0309;
 pub const REACH: u16 = 0x030a;
 /// Type number of [`AdminRequest::Import`].
 pub const IMPORT: u16 = 0x030b;
+/// Type number of [`AdminRequest::CloseAll`].
+pub const CLOSE_ALL: u16 = 0x030d;
+/// Type number of [`AdminRequest::Mint`].
+pub const MINT: u16 = 0x030e;
 
 /// Type number of [`AdminReply::Done`].
 pub const DONE: u16 = 0x0401;
@@ -163,6 +170,10 @@ pub enum AdminRequest {
     Reach(Reach),
     /// Type [`IMPORT`].
     Import(Import),
+    /// Type [`CLOSE_ALL`].
+    CloseAll(CloseAll),
+    /// Type [`MINT`].
+    Mint(Mint),
 }
 
 impl AdminRequest {
@@ -185,6 +196,8 @@ impl AdminRequest {
             APPLY => codec::decode(body).map(Self::Apply),
             REACH => codec::decode(body).map(Self::Reach),
             IMPORT => codec::decode(body).map(Self::Import),
+            CLOSE_ALL => codec::decode(body).map(Self::CloseAll),
+            MINT => codec::decode(body).map(Self::Mint),
             _ => Err(frame.unknown_type()),
         }
     }
@@ -203,6 +216,8 @@ impl AdminRequest {
             Self::Apply(body) => frame::put(out, APPLY, request_id, body),
             Self::Reach(body) => frame::put(out, REACH, request_id, body),
             Self::Import(body) => frame::put(out, IMPORT, request_id, body),
+            Self::CloseAll(body) => frame::put(out, CLOSE_ALL, request_id, body),
+            Self::Mint(body) => frame::put(out, MINT, request_id, body),
         }
     }
 }
@@ -380,7 +395,7 @@ pub struct Refused {
 /// A reply on the admin socket.
 #[derive(Clone, PartialEq, Eq)]
 pub enum AdminReply {
-    /// Type [`DONE`], to add, set, remove and show.
+    /// Type [`DONE`], to add, set, remove, show and mint.
     Done(Done),
     /// Type [`PAGE`], to list and reach.
     Page(Page),
@@ -390,7 +405,7 @@ pub enum AdminReply {
     Status(StatusReport),
     /// Type [`RECEIVED`], to upload: the part's number.
     Received(u32),
-    /// Type [`REPORT`], to apply.
+    /// Type [`REPORT`], to apply and to close all.
     Report(Report),
     /// Type [`IMPORTED`], to import.
     Imported(Imported),

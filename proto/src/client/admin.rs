@@ -200,7 +200,9 @@ fn resend(request: &AdminRequest) -> Resend {
         | AdminRequest::Remove(_)
         | AdminRequest::Upload(_)
         | AdminRequest::Apply(_)
-        | AdminRequest::Import(_) => Resend::Never,
+        | AdminRequest::Import(_)
+        | AdminRequest::CloseAll(_)
+        | AdminRequest::Mint(_) => Resend::Never,
     }
 }
 

@@ -1,8 +1,8 @@
 use keyward_proto::ErrorCode;
 use keyward_proto::admin::{
-    AdminReply, AdminRequest, AgentPatch, AgentRecord, Apply, CredentialName, CredentialPatch, CredentialRecord, Done,
+    AdminReply, AdminRequest, AgentPatch, AgentRecord, Apply, CloseAll, CredentialName, CredentialPatch, CredentialRecord, Done,
     EndpointPatch, EndpointRecord, Explain, Explanation, FieldChange, FieldValue, Import, Imported, Kind, LastUse,
-    List, Page, Patch, Reach, Record, RefusalKind, Refused, RefusedPatch, Report, RetiringPatch, Secret, Selector,
+    List, Mint, Page, Patch, Reach, Record, RefusalKind, Refused, RefusedPatch, Report, RetiringPatch, Secret, Selector,
     SetText, StatusReport, Step, Upload,
 };
 use keyward_proto::query::{Mode, Reason, Verdict};
@@ -82,6 +82,7 @@ pub(crate) fn requests() -> Vec<Vector> {
     let mut requests = changes();
     requests.extend(readings());
     requests.extend(uploads());
+    requests.extend(logins());
     requests
 }
 
@@ -188,6 +189,51 @@ fn readings() -> Vec<Vector> {
             "reach_nobody",
             "Token 18, no agent, the first page.",
             AdminRequest::Reach(Reach { mode: Mode::Token, id: 18, agent: None, after: Vec::new() }),
+        ),
+    ]
+}
+
+fn logins() -> Vec<Vector> {
+    vec![
+        admin(
+            "open_session",
+            "A session of agent 4 until 1893456000; all else left out.",
+            AdminRequest::Add(Patch::Credential(CredentialPatch {
+                agent: Some(4),
+                expires_at: Some(Some(1_893_456_000)),
+                ..CredentialPatch::new(Mode::Session, None)
+            })),
+        ),
+        admin("close_session", "Closes session 7.", AdminRequest::Remove(Selector::Credential(Mode::Session, 7))),
+        admin(
+            "close_all",
+            "All sessions of agent 4.",
+            AdminRequest::CloseAll(CloseAll { mode: Mode::Session, agent: 4 }),
+        ),
+        admin(
+            "mint",
+            "From 'key 2:YWK2PGCS8CNW62SR8TBTBKWMY' for agent 4, for 900 seconds, tags as text 'tickets.*.list', app_id 9, \
+             label 'a job'.",
+            AdminRequest::Mint(Mint {
+                credential: secret("key 2:YWK2PGCS8CNW62SR8TBTBKWMY"),
+                agent: Some(4),
+                ttl: 900,
+                tags: Some(SetText::Text("tickets.*.list".to_owned())),
+                app_id: Some(9),
+                label: Some("a job".to_owned()),
+            }),
+        ),
+        admin(
+            "mint_plain",
+            "From 'token 18:TKQ2PGCS8CNW62SR8TBTBKWMY' for a second; all else left out.",
+            AdminRequest::Mint(Mint {
+                credential: secret("token 18:TKQ2PGCS8CNW62SR8TBTBKWMY"),
+                agent: None,
+                ttl: 1,
+                tags: None,
+                app_id: None,
+                label: None,
+            }),
         ),
     ]
 }

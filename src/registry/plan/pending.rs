@@ -20,7 +20,7 @@ impl Pending {
 
     /// Puts a record. Of one that was put before the later form counts, and the revision it was first read at.
     pub(super) fn put(&mut self, key: RecordKey, record: Record, read_at: Revision) {
-        let Change { expected, records } = &mut self.change;
+        let Change { expected, records, removed: _ } = &mut self.change;
         let place = *self.index.entry(key.clone()).or_insert(records.len());
         match records.get_mut(place) {
             Some(known) => *known = record,
@@ -31,20 +31,26 @@ impl Pending {
         }
     }
 
+    /// Those that were not there before.
+    pub(super) fn iter_new(&self) -> impl Iterator<Item = (&RecordKey, &Record)> {
+        let both = self.change.expected.iter().zip(&self.change.records);
+        both.filter(|((_, read_at), _)| *read_at == Revision(0)).map(|((key, _), record)| (key, record))
+    }
+
     pub(super) fn iter(&self) -> impl Iterator<Item = (&RecordKey, &Record)> {
         self.change.expected.iter().map(|(key, _)| key).zip(&self.change.records)
     }
 
     /// The change in the order of its keys, in which the database takes it fastest.
     pub(super) fn finish(self) -> Change {
-        let Change { expected, records } = self.change;
+        let Change { expected, records, removed } = self.change;
         if expected.is_sorted_by(|(one, _), (next, _)| one <= next) {
-            return Change { expected, records };
+            return Change { expected, records, removed };
         }
         let mut both: Vec<_> = expected.into_iter().zip(records).collect();
         both.sort_unstable_by(|((one, _), _), ((other, _), _)| one.cmp(other));
         let (expected, records) = both.into_iter().unzip();
-        Change { expected, records }
+        Change { expected, records, removed }
     }
 }
 
