@@ -164,15 +164,19 @@ impl View<'_> {
         self.reading.uses.note(identity, self.now, asker.address);
     }
 
-    /// Who presents this credential, for a token to be made from it; see [`prove`]. Notes a use: a key that only makes
-    /// tokens is in use.
+    /// Who presents this credential, for a token to be made from it; see [`prove`].
     ///
     /// # Errors
     /// The verdict that a question would get.
     pub fn prove(&self, header: &[u8], agent: Option<u64>) -> Result<Identity<'_>, Verdict<'_>> {
-        let identity = prove(&self.published.directory, header, agent, self.now)?;
-        self.reading.uses.note(&identity, self.now, None);
-        Ok(identity)
+        prove(&self.published.directory, header, agent, self.now)
+    }
+
+    /// Notes that a token was made from a credential: one that only makes tokens is in use.
+    pub fn note_proof(&self, header: &[u8], agent: Option<u64>) {
+        if let Ok(identity) = self.prove(header, agent) {
+            self.reading.uses.note(&identity, self.now, None);
+        }
     }
 
     /// The agent's credentials of a mode that are not revoked; [`Lookup::Absent`] when there is no such agent.

@@ -193,6 +193,30 @@ fn readings() -> Vec<Vector> {
     ]
 }
 
+fn session_record() -> Record {
+    Record::Credential(CredentialRecord {
+        mode: Mode::Session,
+        id: 7,
+        label: String::new(),
+        superuser: false,
+        agent: Some(4),
+        default_agent: None,
+        app_id: None,
+        tags: "*".to_owned(),
+        enabled: true,
+        revoked: false,
+        not_before: None,
+        expires_at: Some(1_893_456_000),
+        allow_ip: None,
+        rate: None,
+        parent: None,
+        state: "enabled".to_owned(),
+        retiring_until: None,
+        last_used: None,
+        retiring_last_used: None,
+    })
+}
+
 fn logins() -> Vec<Vector> {
     vec![
         admin(
@@ -354,6 +378,15 @@ fn records() -> Vec<Vector> {
             AdminReply::Done(Done {
                 record: Some(key_record()),
                 credential: Some(secret("key 12:3RH0ZV7PGYT2XQ9M4KC8WB6NA")),
+            }),
+        ),
+        reply(
+            "done_new_session",
+            "Session 7 of agent 4, tags '*', enabled, expires_at 1893456000, state enabled; the new credential \
+             'session 7:SZQ2PGCS8CNW62SR8TBTBKWMY'.",
+            AdminReply::Done(Done {
+                record: Some(session_record()),
+                credential: Some(secret("session 7:SZQ2PGCS8CNW62SR8TBTBKWMY")),
             }),
         ),
         reply("done_removed", "No record, no credential.", AdminReply::Done(Done { record: None, credential: None })),

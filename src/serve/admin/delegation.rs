@@ -38,7 +38,10 @@ impl Desk {
 
     /// Makes a token from a credential that proves itself.
     pub(super) async fn mint(&self, mint: Mint) -> Result<AdminReply, Refused> {
-        self.add(Patch::Credential(self.minted(mint)?)).await
+        let (credential, agent) = (mint.credential.clone(), mint.agent);
+        let reply = self.add(Patch::Credential(self.minted(mint)?)).await?;
+        self.serving.registry.view().note_proof(credential.expose(), agent);
+        Ok(reply)
     }
 
     /// The token that is to be added.
