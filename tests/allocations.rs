@@ -24,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 /// After so many questions all buffers have their size.
 const WARM_UP: usize = 50;
 const COUNTED: usize = 1000;
+const TOKEN: &str = "token 6:TOKENTOKENTOKEN";
 const TOGETHER: &str = "all of them in one write";
 
 fn get(path: &[u8]) -> Target<'_> {
@@ -38,6 +39,7 @@ fn questions() -> Vec<(&'static str, Vec<u8>)> {
         ("allowed", check(1, KEY, get(b"/api/v2/tickets"))),
         ("allowed, with an address", put(&QueryRequest::Check(known), 2)),
         ("who", who(3, KEY)),
+        ("allowed, with a token made from a key", check(10, TOKEN, get(b"/api/v2/tickets"))),
         ("wrong code", check(4, "key 3:WRONGWRONGWRONG", get(b"/api/v2/tickets"))),
         ("unknown id", check(5, "key 77:WRONGWRONGWRONG", get(b"/api/v2/tickets"))),
         ("malformed credential", check(6, "key", get(b"/api/v2/tickets"))),
@@ -80,7 +82,10 @@ async fn ask(stream: &mut UnixStream, bytes: &[u8], replies: usize, times: usize
 #[test]
 fn a_question_allocates_nothing_in_the_steady_state() {
     let home = Home::new();
-    let registry = home.registry(&raw::world());
+    let mut world = raw::world();
+    let (_, code) = TOKEN.split_once(':').unwrap();
+    world["tokens"] = serde_json::json!([{ "id": 6, "code": code, "agent": 4, "parent": "key 3" }]);
+    let registry = home.registry(&world);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let local = LocalSet::new();
     let mut stream = serve(&runtime, &local, &home, registry);

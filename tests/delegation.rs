@@ -172,12 +172,13 @@ fn a_verdict_says_the_earliest_end_and_a_batch_is_judged_like_a_question() {
     home.apply(&json!({ "keys": [{ "id": 3, "expires_at": own + 5 }] }));
     assert_eq!(expires_at(&home), own);
     let asker = Asker { credential: Some(token.as_bytes()), ..Asker::default() };
-    let targets = [LIST, DELETE].map(|(method, path)| Target::Endpoint { method: method.as_bytes(), path: path.as_bytes() });
+    let targets =
+        [LIST, DELETE].map(|(method, path)| Target::Endpoint { method: method.as_bytes(), path: path.as_bytes() });
     let batch = |asker: Asker<'_>| {
         let verdicts = home.query().batch(asker, &targets).unwrap().verdicts;
         verdicts.iter().map(|verdict| Reason::from_number(verdict.reason).unwrap().name()).collect::<Vec<_>>()
     };
-    assert_eq!(batch(asker.clone()), ["ok", "tag_denied"]);
+    assert_eq!(batch(asker), ["ok", "tag_denied"]);
     home.run(&["key", "disable", "3"]);
     assert_eq!(batch(asker), ["disabled", "disabled"]);
     daemon.stop();

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use keyward_proto::admin::{
-    AdminReply, AdminRequest, CloseAll, CredentialPatch, Kind, List, Patch, Record, RefusalKind, Selector,
+    AdminReply, AdminRequest, CloseAll, CredentialPatch, Done, Kind, List, Patch, Record, RefusalKind, Selector,
     StatusReport,
 };
 use keyward_proto::client::AdminClient;
@@ -69,10 +69,8 @@ fn reason(home: &Home, mode: &str, id: u64) -> &'static str {
 }
 
 fn status(home: &Home) -> StatusReport {
-    match home.admin().call(&AdminRequest::Status).unwrap() {
-        AdminReply::Status(status) => status,
-        _ => panic!("no status"),
-    }
+    let AdminReply::Status(status) = home.admin().call(&AdminRequest::Status).unwrap() else { panic!("no status") };
+    status
 }
 
 fn records(admin: &mut AdminClient, kind: Kind) -> BTreeMap<u64, String> {
@@ -149,7 +147,10 @@ fn expired_tokens_and_sessions_go_for_good_and_keys_and_all_else_stays() {
         assert_eq!(left(Kind::Token), named(&[(20, "enabled")]));
         let expected = ["bad_credential", "ok", "ok", "revoked", "bad_credential", "revoked"];
         assert_eq!(reasons(&home, "session", 7..13), expected);
-        assert_eq!(reasons(&home, "token", [18, 19, 20, 1 << 40]), ["bad_credential", "bad_credential", "expired", "bad_credential"]);
+        assert_eq!(
+            reasons(&home, "token", [18, 19, 20, 1 << 40]),
+            ["bad_credential", "bad_credential", "expired", "bad_credential"]
+        );
         assert_eq!(status(&home).alarms, Vec::<String>::new());
         assert_eq!(home.run(&["session", "show", "7"]).status.code(), Some(2));
         assert_eq!(home.run(&["session", "close", "7"]).status.code(), Some(2));
@@ -177,7 +178,8 @@ fn ids_of_what_was_removed_are_never_used_again() {
     for id in [7, 8, 20] {
         let said = refused_apply(&home, &json!({ "sessions": [credential(21, json!({})), credential(id, json!({}))] }));
         assert!(said.contains("sessions[1]") && said.contains("no id is used again"), "{said}");
-        let patch = Patch::Credential(CredentialPatch { agent: Some(1), ..CredentialPatch::new(Mode::Session, Some(id)) });
+        let patch =
+            Patch::Credential(CredentialPatch { agent: Some(1), ..CredentialPatch::new(Mode::Session, Some(id)) });
         for request in [AdminRequest::Add(patch.clone()), AdminRequest::Set(patch)] {
             let AdminReply::Refused(refused) = home.admin().call(&request).unwrap() else { panic!("session {id}") };
             assert_eq!(refused.kind, RefusalKind::Invalid);
@@ -223,7 +225,10 @@ fn after_a_kill_in_the_midst_of_a_sweep_the_tables_are_whole_and_the_sweep_goes_
     let sessions: Vec<Value> = (1..=SESSIONS)
         .map(|id| {
             let lives = id.is_multiple_of(10);
-            credential(id, json!({ "expires_at": if lives { LATER } else { PAST }, "tags": format!("s{}, x.*", id % 7) }))
+            credential(
+                id,
+                json!({ "expires_at": if lives { LATER } else { PAST }, "tags": format!("s{}, x.*", id % 7) }),
+            )
         })
         .collect();
     home.apply(&json!({ "sessions": sessions }));
@@ -291,14 +296,11 @@ fn all_sessions_of_an_agent_are_closed_together_and_nobody_elses() {
 }
 
 fn open(admin: &mut AdminClient) -> u64 {
-    let patch = CredentialPatch { agent: Some(4), expires_at: Some(Some(LATER)), ..CredentialPatch::new(Mode::Session, None) };
-    match admin.call(&AdminRequest::Add(Patch::Credential(patch))).unwrap() {
-        AdminReply::Done(done) => match done.record {
-            Some(Record::Credential(record)) => record.id,
-            _ => panic!("no session"),
-        },
-        _ => panic!("not opened"),
-    }
+    let patch =
+        CredentialPatch { agent: Some(4), expires_at: Some(Some(LATER)), ..CredentialPatch::new(Mode::Session, None) };
+    let reply = admin.call(&AdminRequest::Add(Patch::Credential(patch))).unwrap();
+    let AdminReply::Done(Done { record: Some(Record::Credential(record)), .. }) = reply else { panic!("not opened") };
+    record.id
 }
 
 #[test]

@@ -385,11 +385,7 @@ fn enabled_agent(directory: &Directory, id: u64) -> Result<&HotAgent, Stop> {
 }
 
 /// The earliest of the credential's expiry, its parent's and, for a retiring code, that code's deadline.
-fn valid_until(
-    credential: &HotCredential,
-    parent: Option<&HotCredential>,
-    code: CodeSlot,
-) -> Option<UnixSeconds> {
+fn valid_until(credential: &HotCredential, parent: Option<&HotCredential>, code: CodeSlot) -> Option<UnixSeconds> {
     let deadline = match code {
         CodeSlot::Current => None,
         CodeSlot::Retiring => credential.retiring().map(|retiring| retiring.until),

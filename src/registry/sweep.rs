@@ -12,9 +12,9 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
+use super::Shared;
 use super::plan::{Order, Refusal, Sweep};
 use super::writer::Job;
-use super::Shared;
 use crate::directory::Directory;
 use crate::model::{Id, Kind, Mode, UnixSeconds};
 
@@ -80,7 +80,10 @@ impl Round {
                 Ok(count) => tracing::info!(count, "tokens and sessions that expired long ago were removed"),
                 Err(Ended::Stopping) => return,
                 Err(Ended::Refused(refusal)) => {
-                    tracing::warn!(?refusal, "expired tokens and sessions were not removed; the next round tries again");
+                    tracing::warn!(
+                        ?refusal,
+                        "expired tokens and sessions were not removed; the next round tries again"
+                    );
                 }
             }
         }

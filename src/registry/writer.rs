@@ -154,9 +154,7 @@ impl Writer {
         for order in orders {
             let dry_run = order.is_dry_run();
             results.push(match plan::plan(&transaction, &self.compiler, order) {
-                Ok(plan) if dry_run || plan.change.is_empty() => {
-                    Ok(Written { outcome: plan.outcome, change: None })
-                }
+                Ok(plan) if dry_run || plan.change.is_empty() => Ok(Written { outcome: plan.outcome, change: None }),
                 Ok(plan) => {
                     let revision = transaction.put(&plan.change)?;
                     anything = true;

@@ -1,9 +1,9 @@
 use keyward_proto::ErrorCode;
 use keyward_proto::admin::{
-    AdminReply, AdminRequest, AgentPatch, AgentRecord, Apply, CloseAll, CredentialName, CredentialPatch, CredentialRecord, Done,
-    EndpointPatch, EndpointRecord, Explain, Explanation, FieldChange, FieldValue, Import, Imported, Kind, LastUse,
-    List, Mint, Page, Patch, Reach, Record, RefusalKind, Refused, RefusedPatch, Report, RetiringPatch, Secret, Selector,
-    SetText, StatusReport, Step, Upload,
+    AdminReply, AdminRequest, AgentPatch, AgentRecord, Apply, CloseAll, CredentialName, CredentialPatch,
+    CredentialRecord, Done, EndpointPatch, EndpointRecord, Explain, Explanation, FieldChange, FieldValue, Import,
+    Imported, Kind, LastUse, List, Mint, Page, Patch, Reach, Record, RefusalKind, Refused, RefusedPatch, Report,
+    RetiringPatch, Secret, Selector, SetText, StatusReport, Step, Upload,
 };
 use keyward_proto::query::{Mode, Reason, Verdict};
 

@@ -24,7 +24,8 @@ impl Desk {
             Lookup::Found(open) => open,
             Lookup::Absent => return Err(no_agent()),
             Lookup::Damaged => {
-                let why = format!("rows are damaged: which {mode}s are agent {agent}'s can't be told; restore a backup");
+                let why =
+                    format!("rows are damaged: which {mode}s are agent {agent}'s can't be told; restore a backup");
                 return Err(unavailable(why));
             }
         };
