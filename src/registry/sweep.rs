@@ -136,12 +136,12 @@ impl Round {
         if credentials.is_empty() {
             return Ok(0);
         }
-        let (count, began) = (credentials.len(), Instant::now());
+        let began = Instant::now();
         let (reply, outcome) = oneshot::channel();
         let order = Order::Sweep(Sweep { credentials, until });
         self.jobs.send(Job { order, reply }).map_err(|_| Ended::Stopping)?;
-        outcome.blocking_recv().map_err(|_| Ended::Stopping)?.map_err(Ended::Refused)?;
+        let outcome = outcome.blocking_recv().map_err(|_| Ended::Stopping)?.map_err(Ended::Refused)?;
         self.pause(began.elapsed())?;
-        Ok(count)
+        Ok(outcome.removed.len())
     }
 }

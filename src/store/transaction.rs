@@ -194,15 +194,18 @@ impl Transaction<'_> {
 
     /// Takes rows away, and the last uses beside them. That they prove themselves was seen with their revisions.
     fn remove_credentials(&mut self, credentials: &[(Mode, Id)]) -> Result<(), StoreFault> {
-        for (mode, id) in credentials {
-            let table = Table::of_mode(*mode);
+        for run in credentials.chunk_by(|(one, _), (next, _)| one == next) {
+            let mode = run[0].0;
+            let table = Table::of_mode(mode);
             self.expect_sound(table)?;
             let mut rows = self.transaction.open_table(table.definition())?;
-            if let Some(old) = rows.remove(id.get().to_be_bytes().as_slice())? {
-                self.head.tallies[table as usize].remove(self.store.keys.element(table, old.value()));
+            for (_, id) in run {
+                if let Some(old) = rows.remove(id.get().to_be_bytes().as_slice())? {
+                    self.head.tallies[table as usize].remove(self.store.keys.element(table, old.value()));
+                }
+                let swept_through = &mut self.head.row.swept_through[mode.index()];
+                *swept_through = (*swept_through).max(id.get());
             }
-            let swept_through = &mut self.head.row.swept_through[mode.index()];
-            *swept_through = (*swept_through).max(id.get());
         }
         self.remove_uses(credentials)
     }

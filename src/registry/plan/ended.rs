@@ -1,7 +1,7 @@
 //! What ends without an operator naming it: an agent's sessions together, and rows of what expired long ago.
 
 use super::{Planner, Stop};
-use crate::model::{Change, Credential, Id, Mode, Record, RecordKey, UnixSeconds};
+use crate::model::{Change, Credential, Id, Mode, Record, RecordKey, RecordName, UnixSeconds};
 use crate::store::StoreFault;
 
 /// The daemon's own order: tokens and sessions whose rows may go. Each is judged once more by its row as it is then.
@@ -38,6 +38,7 @@ impl Planner<'_, '_> {
                 Ok((Some(Record::Credential(credential)), read_at)) if self.is_over(&credential, until) => {
                     change.expected.push((key, read_at));
                     change.removed.push((mode, id));
+                    self.outcome.removed.push(RecordName::Credential(mode, id));
                 }
                 Ok(_) => {}
                 Err(Stop::Fault(fault @ StoreFault::BadRow { .. })) => tracing::error!(%fault, "an expired row stays"),

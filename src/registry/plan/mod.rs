@@ -151,7 +151,7 @@ pub(super) fn plan(transaction: &Transaction<'_>, compiler: &Compiler, order: Or
         Order::Apply(apply) => planner.apply(apply)?,
         Order::Import(import) => planner.import(import)?,
         Order::End(credentials) => planner.end_all(&credentials)?,
-        Order::Sweep(sweep) => return Ok(Plan { change: planner.sweep(sweep)?, outcome: Outcome::default() }),
+        Order::Sweep(sweep) => return Ok(Plan { change: planner.sweep(sweep)?, outcome: planner.outcome }),
     }
     Ok(Plan { change: planner.pending.finish(), outcome: planner.outcome })
 }
