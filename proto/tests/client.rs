@@ -11,7 +11,7 @@ use std::time::Duration;
 use daemon::{Daemon, Part, part};
 use keyward_proto::admin::{
     AdminReply, AdminRequest, AgentPatch, Apply, CloseAll, CredentialPatch, Done, EndpointPatch, Import, Imported,
-    Kind, List, Page, Patch, RefusalKind, Refused, Report, Selector, Upload,
+    Kind, List, Mint, Page, Patch, RefusalKind, Refused, Report, Secret, Selector, Upload,
 };
 use keyward_proto::client::{AdminClient, ApplyOutcome, ClientError, QueryClient};
 use keyward_proto::frame::{self, ADMIN_ERROR, ADMIN_FRAME_BYTES_MAX, QUERY_ERROR, QUERY_FRAME_BYTES_MAX, VERSION};
