@@ -45,6 +45,10 @@ pub const DEFAULT_FRAME_DEADLINE: Duration = Duration::from_secs(10);
 pub const DEFAULT_IDLE_TIMEOUT: Duration = Duration::from_secs(600);
 /// Open connections may finish for so long at a stop; well under systemd's 90 s.
 pub const DEFAULT_STOP_DEADLINE: Duration = Duration::from_secs(10);
+/// An expired token or session says `expired` for so long, and can be looked at; longer than a weekend with holidays.
+pub const DEFAULT_KEEP_EXPIRED: Duration = Duration::from_secs(7 * 86_400);
+/// Ten years; nobody means more.
+pub const KEEP_EXPIRED_MAX: Duration = Duration::from_secs(3650 * 86_400);
 /// Under a second honest peers are cut off on a busy host; over a day a deadline is none.
 pub const DEADLINE_RANGE: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(86_400);
 
@@ -82,6 +86,9 @@ pub struct Config {
     /// Denied questions that are logged, for each reason, in a minute; of the others the number.
     #[serde(deserialize_with = "log_denials")]
     pub log_denials: u32,
+    /// Tokens and sessions are removed so long after they have expired.
+    #[serde(deserialize_with = "keeping")]
+    pub keep_expired: Duration,
     /// Who else may use `admin.sock`.
     pub admin: Admin,
     /// The HTTP door.
@@ -101,6 +108,7 @@ impl Default for Config {
             workers: 0,
             log: DEFAULT_LOG.to_owned(),
             log_denials: DEFAULT_LOG_DENIALS,
+            keep_expired: DEFAULT_KEEP_EXPIRED,
             admin: Admin::default(),
             http: Http::default(),
             limits: Limits::default(),
@@ -259,6 +267,15 @@ fn log_denials<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Err
         )));
     }
     Ok(number)
+}
+
+fn keeping<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    let duration = parse_duration(&text).map_err(D::Error::custom)?;
+    if duration > KEEP_EXPIRED_MAX {
+        return Err(D::Error::custom(format!("`{text}` is out of range; write 0s to 3650d")));
+    }
+    Ok(duration)
 }
 
 /// Plain HTTP that carries credentials stays on this machine.
@@ -473,6 +490,7 @@ mod tests {
             "workers",
             "log",
             "log_denials",
+            "keep_expired",
             "uids",
             "gids",
             "connections",
@@ -507,7 +525,7 @@ mod tests {
 
     #[test]
     fn every_field_is_read() {
-        let text = "data='/d'\nruntime='/r'\ngroup='web'\nworkers=3\nlog='debug'\nlog_denials=0\n\
+        let text = "data='/d'\nruntime='/r'\ngroup='web'\nworkers=3\nlog='debug'\nlog_denials=0\nkeep_expired='0s'\n\
                     [admin]\nuids=[1000]\ngids=[5,6]\ngroup='ops'\n\
                     [http]\nlisten='[::1]:80'\nsession_cookie='sid'\n\
                     [limits]\nconnections=100\nconnections_per_uid=7\nframe_deadline='1s'\nidle_timeout='2m'\nstop_deadline='1h'\n\
@@ -520,6 +538,7 @@ mod tests {
             workers: 3,
             log: "debug".into(),
             log_denials: 0,
+            keep_expired: Duration::ZERO,
             admin: Admin { uids: vec![1000], gids: vec![5, 6], group: Some("ops".into()) },
             http: Http { listen: Some("[::1]:80".parse().unwrap()), session_cookie: "sid".into() },
             limits: Limits {
@@ -557,6 +576,8 @@ mod tests {
             ("workers = 2000", 1, "workers = 2000", "2000 workers are too many"),
             ("log_denials = 6001", 1, "log_denials = 6001", "too many"),
             ("data = 1", 1, "data = 1", "invalid type: integer `1`"),
+            ("keep_expired = '3651d'", 1, "keep_expired = '3651d'", "write 0s to 3650d"),
+            ("keep_expired = '7'", 1, "keep_expired = '7'", "not a duration"),
             ("log = 'info'\nlog = 'debug'", 2, "log = 'debug'", "duplicate key"),
             ("[limits]\nconnections = 0", 2, "connections = 0", "0 connections are out of range; write 1 to 1000000"),
             ("[limits]\nconnections = 1000001", 2, "connections = 1000001", "out of range"),

@@ -27,15 +27,18 @@ const WARM_UP: usize = 50;
 const COUNTED: usize = 1000;
 const LIMITED: &str = "key 4:a-key-with-much-of-a-rate";
 const EXHAUSTED: &str = "key 5:a-key-with-little-of-one";
+const TOKEN: &str = "token 6:TOKENTOKENTOKEN";
 const TOGETHER: &str = "all of them in one write";
 
-/// The usual one, and keys with rates.
+/// The usual one, keys with rates, and a token that was made from a key.
 fn world() -> Value {
     let mut world = raw::world();
     for (id, credential, rate) in [(4, LIMITED, "1000000000/s"), (5, EXHAUSTED, "1/d")] {
         let code = credential.split_once(':').unwrap().1;
         world["keys"].as_array_mut().unwrap().push(json!({ "id": id, "agent": 4, "code": code, "rate": rate }));
     }
+    let code = TOKEN.split_once(':').unwrap().1;
+    world["tokens"] = json!([{ "id": 6, "code": code, "agent": 4, "parent": "key 3" }]);
     world
 }
 
@@ -53,6 +56,7 @@ fn questions() -> Vec<(&'static str, Vec<u8>)> {
         ("who", who(3, KEY)),
         ("allowed within a rate", check(10, LIMITED, get(b"/api/v2/tickets"))),
         ("beyond a rate", check(11, EXHAUSTED, get(b"/api/v2/tickets"))),
+        ("allowed, with a token made from a key", check(12, TOKEN, get(b"/api/v2/tickets"))),
         ("wrong code", check(4, "key 3:WRONGWRONGWRONG", get(b"/api/v2/tickets"))),
         ("unknown id", check(5, "key 77:WRONGWRONGWRONG", get(b"/api/v2/tickets"))),
         ("malformed credential", check(6, "key", get(b"/api/v2/tickets"))),

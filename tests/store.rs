@@ -74,7 +74,7 @@ fn key(number: u64, tags: &str) -> Record {
 }
 
 fn change(records: Vec<Record>) -> Change {
-    Change { expected: Vec::new(), records }
+    Change { records, ..Change::default() }
 }
 
 fn commit(store: &Store, head: &Head, records: Vec<Record>) -> Head {
@@ -136,7 +136,8 @@ fn a_change_that_rests_on_another_revision_is_refused_and_leaves_nothing() {
     ];
     for (expected, revision, fits) in table {
         let mut transaction = store.begin(&loaded.head).unwrap();
-        let change = Change { expected: vec![(expected.clone(), revision)], records: vec![key(7, "seven")] };
+        let change = change(vec![key(7, "seven")]);
+        let change = Change { expected: vec![(expected.clone(), revision)], ..change };
         match transaction.put(&change) {
             Ok(_) => assert!(fits, "{expected} {revision:?}"),
             Err(StoreFault::Conflict(conflict)) => {

@@ -56,7 +56,12 @@ impl<'h> Keyward<'h> {
 
     /// A daemon on directories that hold the world already.
     pub fn serving(home: &'h Home, world: World) -> Self {
-        let config = home.config("workers = 1\nlog = \"warn\"\n");
+        Self::serving_with(home, world, "workers = 1\nlog = \"warn\"\n")
+    }
+
+    /// The same with another configuration.
+    pub fn serving_with(home: &'h Home, world: World, config: &str) -> Self {
+        let config = home.config(config);
         let daemon = home.start_with(|command| {
             // As the unit runs it.
             command.arg("--config").arg(&config).env("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1");

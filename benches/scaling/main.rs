@@ -18,6 +18,7 @@ mod keyward_server;
 mod results;
 #[path = "../comparison/server.rs"]
 mod server;
+mod sessions;
 mod sizes;
 mod stress;
 #[path = "../../tests/support/mod.rs"]
@@ -61,6 +62,8 @@ enum Part {
     Stress,
     /// Adding keys, one caller and many
     Writes,
+    /// Opening sessions, and questions while a hundred thousand expired ones are removed
+    Sessions,
 }
 
 fn main() {
@@ -77,6 +80,9 @@ fn main() {
     }
     if wanted(Part::Writes) {
         details.push(writes::measure(&options, &mut targets));
+    }
+    if wanted(Part::Sessions) {
+        details.extend(sessions::measure(&options, &mut targets));
     }
     let introduction = format!(
         "{} Up to {} keys; {} rounds of {} s for each figure, in which what is compared took turns; medians. Server on one \

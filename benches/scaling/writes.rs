@@ -49,7 +49,7 @@ pub fn measure(options: &Options, targets: &mut Table) -> Table {
 }
 
 /// A block written in place and made durable, again and again.
-fn syncs_per_second(folder: &Path, seconds: f64) -> f64 {
+pub fn syncs_per_second(folder: &Path, seconds: f64) -> f64 {
     let path = folder.join("sync");
     let mut file = File::create(&path).unwrap();
     file.write_all(&BLOCK).unwrap();

@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use daemon::{Daemon, Part, part};
 use keyward_proto::admin::{
-    AdminReply, AdminRequest, AgentPatch, Apply, CredentialPatch, Done, EndpointPatch, Import, Imported, Kind, List,
-    Page, Patch, RefusalKind, Refused, Report, Selector, Upload,
+    AdminReply, AdminRequest, AgentPatch, Apply, CloseAll, CredentialPatch, Done, EndpointPatch, Import, Imported,
+    Kind, List, Mint, Page, Patch, RefusalKind, Refused, Report, Secret, Selector, Upload,
 };
 use keyward_proto::client::{AdminClient, ApplyOutcome, ClientError, QueryClient};
 use keyward_proto::frame::{self, ADMIN_ERROR, ADMIN_FRAME_BYTES_MAX, QUERY_ERROR, QUERY_FRAME_BYTES_MAX, VERSION};
@@ -123,6 +123,15 @@ fn a_change_is_never_sent_twice_and_the_next_call_opens_a_new_connection() {
         AdminRequest::Upload(Upload { number: 0, patches: Vec::new() }),
         AdminRequest::Apply(Apply { parts: 0, sections: Vec::new(), prune: false, dry_run: false }),
         AdminRequest::Import(Import { patches: Vec::new(), dry_run: false }),
+        AdminRequest::CloseAll(CloseAll { mode: Mode::Session, agent: 4 }),
+        AdminRequest::Mint(Mint {
+            credential: Secret::new(b"key 2:YWK2PGCS8CNW62SR8TBTBKWMY".to_vec()),
+            agent: None,
+            ttl: 900,
+            tags: None,
+            app_id: None,
+            label: None,
+        }),
     ];
     let daemon = Daemon::playing((0..changes.len()).map(|_| dies()).collect());
     let mut client = connect_admin(&daemon);

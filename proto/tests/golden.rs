@@ -105,6 +105,7 @@ fn every_type_number_has_a_golden_frame() {
         &[admin::BACKUP, admin::BACKUP_PART, admin::EXPORT, admin::EXPORT_PAGE],
         &[admin::WHAT_IF, admin::CONSEQUENCES],
         &[admin::ROTATE],
+        &[admin::CLOSE_ALL, admin::MINT],
     ]
     .concat();
     assert_eq!(kinds, all.iter().copied().collect());
@@ -293,17 +294,48 @@ for name in ("batch_verdicts", "query_error", "query_error_connection"):
 assert keyward.REASONS == REASONS
 "#;
 
+const PYTHON_ADMIN_CHECK: &str = r#"
+import json, keyward_admin as admin
+golden = {vector["name"]: bytes.fromhex(vector["hex"]) for vector in json.load(open("vectors/frames.json"))}
+for name, kind, body in (
+    ("open_session", admin.ADD, admin.open_body(4, 1893456000)),
+    ("close_session", admin.REMOVE, admin.close_body(7)),
+    ("close_all", admin.CLOSE_ALL, admin.close_all_body(4)),
+):
+    assert (golden[name][6:8], golden[name][12:]) == (kind.to_bytes(2, "big"), body), name
+assert admin.cookie(golden["done_new_session"][12:]) == "7:SZQ2PGCS8CNW62SR8TBTBKWMY"
+for name in ("done_removed", "done_new_key"):
+    try: admin.cookie(golden[name][12:])
+    except (OSError, ValueError): continue
+    raise AssertionError(name)
+for name, text in (("refused_place", REFUSED), ("refused_unavailable", UNAVAILABLE)):
+    assert str(admin.refusal(golden[name][12:])) == text, name
+"#;
+
 #[test]
-#[expect(clippy::print_stderr, reason = "a test that could not run must say so")]
+fn the_python_admin_client_reads_and_writes_the_golden_frames() {
+    let message = |name: &str| match named(name).message {
+        Message::AdminReply(admin::AdminReply::Refused(refused)) => json!(refused.message),
+        Message::Query(_) | Message::QueryReply(_) | Message::Admin(_) | Message::AdminReply(_) => panic!("{name}"),
+    };
+    let texts = format!("REFUSED, UNAVAILABLE = {}, {}", message("refused_place"), message("refused_unavailable"));
+    run_python(&format!("{texts}\n{PYTHON_ADMIN_CHECK}"));
+}
+
+#[test]
 fn the_python_client_reads_and_writes_the_golden_frames() {
+    let reasons: Vec<&str> = Reason::ALL.iter().map(|reason| reason.name()).collect();
+    run_python(&format!("REASONS = {}\n{PYTHON_CHECK}", serde_json::to_string(&reasons).unwrap()));
+}
+
+#[expect(clippy::print_stderr, reason = "a test that could not run must say so")]
+fn run_python(script: &str) {
     if Command::new("python3").arg("--version").output().is_err() {
-        eprintln!("SKIPPED: there is no python3 here, so clients/keyward.py was not tested");
+        eprintln!("SKIPPED: there is no python3 here, so the clients in Python were not tested");
         return;
     }
-    let reasons: Vec<&str> = Reason::ALL.iter().map(|reason| reason.name()).collect();
-    let script = format!("REASONS = {}\n{PYTHON_CHECK}", serde_json::to_string(&reasons).unwrap());
     let run = Command::new("python3")
-        .args(["-B", "-X", "utf8", "-c", &script])
+        .args(["-B", "-X", "utf8", "-c", script])
         .current_dir(package(""))
         .env("PYTHONPATH", package("clients"))
         .output()

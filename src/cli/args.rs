@@ -321,6 +321,8 @@ pub struct KeyOptions {
 pub enum TokenCommand {
     /// Issue a token; its code is printed once
     Issue(TokenIssue),
+    /// Make a token from a credential, which it can never outdo or outlive; its code is printed once
+    Mint(TokenMint),
     /// All tokens, or those that are unused or expire soon
     #[command(after_help = LIST_HELP)]
     List(CredentialList),
@@ -329,8 +331,45 @@ pub enum TokenCommand {
     /// Give it a new code under the same id; the new code is printed once
     #[command(after_help = ROTATE_HELP)]
     Rotate(Rotate),
-    /// Refuse it for ever
-    Revoke(OneId),
+    /// Refuse it, or all of an agent's, for ever
+    Revoke(OneOrAgents),
+}
+
+/// One by its id, or all of an agent's.
+#[derive(Args)]
+#[group(required = true, multiple = false)]
+pub struct OneOrAgents {
+    /// Its id
+    #[arg(value_parser = id)]
+    pub id: Option<u64>,
+    /// All that are bound to this agent
+    #[arg(long, value_name = "ID", value_parser = id)]
+    pub agent: Option<u64>,
+}
+
+/// `token mint`
+#[derive(Args)]
+pub struct TokenMint {
+    /// The credential that it is made from, as a request would present it, like 'key 2:…', or `-` to read it from
+    /// standard input, where other users can't see it as they can see arguments. Each question with the token is judged by
+    /// both, as they are then
+    #[arg(long, value_name = "CREDENTIAL", allow_hyphen_values = true)]
+    pub from: OsString,
+    /// Expires so long from now, like 15m; it ends with what it is made from in any case
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    pub ttl: Duration,
+    /// What it may be used for [default: *, all that the credential may do]
+    #[arg(long, value_name = "SET", allow_hyphen_values = true)]
+    pub tags: Option<String>,
+    /// The agent it acts as [default: the one that the credential acts as]; another one with superuser keys only
+    #[arg(long, value_name = "ID", value_parser = id)]
+    pub agent: Option<u64>,
+    /// The application it is for
+    #[arg(long, value_name = "N", value_parser = id)]
+    pub app: Option<u64>,
+    /// What it is for
+    #[arg(long, allow_hyphen_values = true)]
+    pub label: Option<String>,
 }
 
 /// `token issue`
@@ -365,8 +404,8 @@ pub enum SessionCommand {
     List(CredentialList),
     /// One session
     Show(OneId),
-    /// Close it for ever
-    Close(OneId),
+    /// Close it, or all of an agent's, for ever
+    Close(OneOrAgents),
 }
 
 /// `session open`

@@ -6,7 +6,6 @@ use keyward_proto::admin::{self, AdminReply, AdminRequest, SetText};
 use keyward_proto::client::ClientError;
 use keyward_proto::query::{Asker, Mode, Reason, Target, Verdict};
 use serde::Serialize;
-use zeroize::Zeroizing;
 
 use super::args::{Check, CredentialId, Explain, TagsTest};
 use super::error::{CliError, Exit};
@@ -18,14 +17,10 @@ use crate::tags::{Outcome, Tag, TagSet};
 
 /// Tags of one endpoint or question, the contract's bound.
 const TAGS_MAX: usize = 16;
-/// What `--credential` is for standard input.
-const STDIN: &str = "-";
-
 /// `check`: asks and prints the verdict.
 pub(super) fn check(context: &Context, args: &Check) -> Result<Exit, CliError> {
     let credential = match &args.credential {
-        Some(typed) if typed == STDIN => Some(input::secret_line()?),
-        Some(typed) => Some(Zeroizing::new(typed.as_bytes().to_vec())),
+        Some(typed) => Some(input::credential(typed)?),
         None => None,
     };
     let asker = Asker {

@@ -19,7 +19,7 @@ use super::error::{CliError, Exit};
 use super::forms::{RecordForm, RemovedForm};
 use super::output::{Reader, json, print, print_json, print_new_code};
 use super::tables::{Table, escape};
-use super::{Context, import, input, records, rotate, times, what_if};
+use super::{Context, delegation, import, input, records, rotate, times, what_if};
 use crate::tags::TagRef;
 
 /// Said where a new code is shown.
@@ -141,7 +141,8 @@ pub(super) fn token(context: &Context, command: TokenCommand) -> Result<Exit, Cl
         TokenCommand::List(wanted) => list(context, Kind::Token, Some(wanted)),
         TokenCommand::Show(one) => context.show(Selector::Credential(Mode::Token, one.id)),
         TokenCommand::Rotate(args) => rotate::rotate(context, Mode::Token, args),
-        TokenCommand::Revoke(one) => context.remove(Selector::Credential(Mode::Token, one.id)),
+        TokenCommand::Mint(args) => delegation::mint(context, args),
+        TokenCommand::Revoke(which) => delegation::end(context, Mode::Token, &which),
     }
 }
 
@@ -159,7 +160,7 @@ pub(super) fn session(context: &Context, command: SessionCommand) -> Result<Exit
         }
         SessionCommand::List(wanted) => list(context, Kind::Session, Some(wanted)),
         SessionCommand::Show(one) => context.show(Selector::Credential(Mode::Session, one.id)),
-        SessionCommand::Close(one) => context.remove(Selector::Credential(Mode::Session, one.id)),
+        SessionCommand::Close(which) => delegation::end(context, Mode::Session, &which),
     }
 }
 
@@ -180,7 +181,7 @@ pub(super) fn endpoint(context: &Context, command: EndpointCommand) -> Result<Ex
 
 impl Context {
     /// A change, and the record as it stands then.
-    fn change(&self, request: &AdminRequest) -> Result<Exit, CliError> {
+    pub(super) fn change(&self, request: &AdminRequest) -> Result<Exit, CliError> {
         self.print_done(&self.done(request)?)?;
         Ok(Exit::Done)
     }
@@ -207,7 +208,7 @@ impl Context {
     }
 
     /// A removed record is gone; a revoked one stays to be shown.
-    fn remove(&self, selector: Selector) -> Result<Exit, CliError> {
+    pub(super) fn remove(&self, selector: Selector) -> Result<Exit, CliError> {
         let done = self.done(&AdminRequest::Remove(selector.clone()))?;
         match &done.record {
             Some(record) => self.print_record(record)?,

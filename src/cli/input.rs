@@ -1,9 +1,11 @@
 //! Secrets and lists as they are typed.
 
 use std::borrow::Cow;
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt as _;
 
 use keyward_proto::admin::SetText;
 use zeroize::Zeroizing;
@@ -37,6 +39,14 @@ pub(super) fn without_codes(text: &str) -> Cow<'_, str> {
         rest = next;
     }
     Cow::Owned(shown)
+}
+
+/// What an option for a credential is for standard input.
+const STDIN: &str = "-";
+
+/// A credential as it is typed, or behind a dash the first line of standard input.
+pub(super) fn credential(typed: &OsStr) -> Result<Zeroizing<Vec<u8>>, CliError> {
+    if typed == STDIN { secret_line() } else { Ok(Zeroizing::new(typed.as_bytes().to_vec())) }
 }
 
 /// The first line of standard input, without its newline. Read past the buffer of `Stdin`, which is never wiped.

@@ -22,6 +22,7 @@ mod audit;
 mod backup;
 mod bench;
 mod change;
+mod delegation;
 mod error;
 mod export;
 mod file;

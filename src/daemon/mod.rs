@@ -132,8 +132,11 @@ impl Daemon {
             DirectoryLock::take(&config.runtime).map_err(StartError::Directory)?,
         ];
         let pepper = pepper::load_or_make(&config.data).map_err(StartError::Pepper)?;
-        let registry = Registry::open(&config.data, pepper, Box::new(|_| {})).map_err(StartError::Database)?;
+        let mut registry = Registry::open(&config.data, pepper, Box::new(|_| {})).map_err(StartError::Database)?;
         registry.set_retention(reload::retention(&config));
+        registry
+            .sweep_expired(config.keep_expired)
+            .map_err(|error| StartError::System("start the thread that removes expired sessions", error))?;
         let registry = Arc::new(registry);
         let runtime = runtime(config.workers)?;
         let sockets = [QUERY_SOCKET, ADMIN_SOCKET, HTTP_SOCKET].map(|name| config.runtime.join(name));

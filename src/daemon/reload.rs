@@ -116,6 +116,7 @@ fn changed_for_a_restart(old: &Config, new: &Config) -> Vec<&'static str> {
         ("runtime", old.runtime != new.runtime),
         ("group", old.group != new.group),
         ("workers", old.workers != new.workers),
+        ("keep_expired", old.keep_expired != new.keep_expired),
         ("admin.group", old.admin.group != new.admin.group),
         ("http.listen", old.http.listen != new.http.listen),
     ];
@@ -155,7 +156,15 @@ mod tests {
             "limits.connections=9",
             "audit.max_mib=9",
         ];
-        let fixed = ["data='/d'", "runtime='/r'", "group='g'", "workers=2", "admin.group='g'", "http.listen='[::1]:1'"];
+        let fixed = [
+            "data='/d'",
+            "runtime='/r'",
+            "group='g'",
+            "workers=2",
+            "keep_expired='1d'",
+            "admin.group='g'",
+            "http.listen='[::1]:1'",
+        ];
         for text in live {
             let new = Config::parse(text).expect("the table's lines are sound");
             assert_eq!(changed_for_a_restart(&old, &new), Vec::<&str>::new(), "{text}");

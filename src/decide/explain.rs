@@ -58,6 +58,12 @@ pub fn explain<'d>(
     Explanation { steps: told.steps, verdict }
 }
 
+/// What a token was made from, and what it is called in the words of a step.
+pub(super) struct Parent<'d> {
+    pub(super) credential: &'d HotCredential,
+    name: String,
+}
+
 /// The steps that were taken so far.
 pub(super) struct Told {
     steps: Vec<Step>,
@@ -73,19 +79,20 @@ impl Told {
         self.steps.last().map_or("", |step| &step.why)
     }
 
-    /// The credential and the agent it would act as, when both are in force; its code and the address are not asked for.
+    /// The credential, its parent and the agent it would act as, when all are in force; its code and the address are not
+    /// asked for.
     pub(super) fn in_force<'d>(
         &mut self,
         directory: &'d Directory,
         (mode, id): (Mode, u64),
         asker: &Asker<'_>,
         now: UnixSeconds,
-    ) -> Result<(&'d HotCredential, &'d HotAgent), Stop> {
+    ) -> Result<(&'d HotCredential, Option<Parent<'d>>, &'d HotAgent), Stop> {
         let wanted = self.check(1, super::wanted_agent(asker), wanted_words(asker))?;
         let credential = self.credential(directory, mode, id)?;
-        self.check(5, super::credential_in_force(credential, now), state_words(credential, now))?;
-        let (_, agent) = self.agent(directory, credential, wanted)?;
-        Ok((credential, agent))
+        let parent = self.state(directory, credential, now)?;
+        let (_, agent) = self.agent(directory, (credential, parent.as_ref()), wanted)?;
+        Ok((credential, parent, agent))
     }
 
     fn note(&mut self, number: u8, result: StepResult, why: impl Into<String>) {
@@ -125,13 +132,19 @@ impl Told {
         self.note(2, StepResult::Passed, "the target is no public endpoint: a credential is needed");
         self.note(3, StepResult::Skipped, format!("taken as presented: {mode} {id}"));
         let credential = self.credential(directory, mode, id)?;
-        self.check(5, super::credential_in_force(credential, now), state_words(credential, now))?;
+        let parent = self.state(directory, credential, now)?;
         self.check(6, super::address_allowed(credential, asker), address_words(credential, asker))?;
-        let (agent_id, agent) = self.agent(directory, credential, wanted)?;
+        if let Some(Parent { credential, name }) = &parent {
+            let why = format!("{name}: {}", address_words(credential, asker));
+            self.check(6, super::address_allowed(credential, asker), why)?;
+        }
+        let (agent_id, agent) = self.agent(directory, (credential, parent.as_ref()), wanted)?;
         let endpoint = self.check(8, found, route_words(found))?;
         let switched = wanted.is_some() && credential.agent() != Some(agent_id);
-        let identity = super::Known { mode, id, credential, code: CodeSlot::Current, agent, switched }.identity();
-        self.permissions(directory, endpoint, (credential, agent), &identity)?;
+        let of_parent = parent.as_ref().map(|parent| parent.credential);
+        let code = CodeSlot::Current;
+        let identity = super::Known { mode, id, credential, parent: of_parent, code, agent, switched }.identity();
+        self.permissions(directory, endpoint, (credential, parent.as_ref(), agent), &identity)?;
         self.note(12, StepResult::Skipped, rate_words(credential));
         Ok(Terms { identity: Some(identity), route: Some(endpoint.route()) })
     }
@@ -148,13 +161,38 @@ impl Told {
         self.check(4, Err(outcome), why)
     }
 
-    fn agent<'d>(
+    /// Step 5: the credential's own state, then its parent's.
+    fn state<'d>(
         &mut self,
         directory: &'d Directory,
         credential: &HotCredential,
+        now: UnixSeconds,
+    ) -> Result<Option<Parent<'d>>, Stop> {
+        self.check(5, super::credential_in_force(credential, now), state_words(credential, now))?;
+        let Some((mode, id)) = credential.parent() else { return Ok(None) };
+        let name = format!("its parent {mode} {id}");
+        let found = super::delegation::parent(directory, credential);
+        let why = match found {
+            Ok(Some(parent)) => format!("{name}: {}", state_words(parent, now)),
+            Ok(None) | Err(Stop::Deny(_)) => format!("{name} is gone, and the token with it"),
+            Err(Stop::Fault) => format!("{name} can't be found among damaged rows"),
+        };
+        let in_force = found.and_then(|parent| Ok(super::delegation::in_force(parent, now).map(|()| parent)?));
+        let parent = self.check(5, in_force, why)?;
+        Ok(parent.map(|credential| Parent { credential, name }))
+    }
+
+    fn agent<'d>(
+        &mut self,
+        directory: &'d Directory,
+        (credential, parent): (&HotCredential, Option<&Parent<'_>>),
         wanted: Option<u64>,
     ) -> Result<(u64, &'d HotAgent), Stop> {
         let agent_id = self.check(7, super::acting_agent(credential, wanted), binding_words(credential, wanted))?;
+        if let Some(Parent { credential, name }) = parent {
+            let why = format!("{name}: {}", binding_words(credential, Some(agent_id)));
+            self.check(7, super::delegation::may_act_as(Some(credential), agent_id), why)?;
+        }
         let outcome = super::enabled_agent(directory, agent_id);
         let why = match &outcome {
             Ok(agent) => format!("agent {agent_id} is {:?}, enabled", agent.terms.name()),
@@ -169,7 +207,7 @@ impl Told {
         &mut self,
         directory: &Directory,
         endpoint: &HotEndpoint,
-        (credential, agent): (&HotCredential, &HotAgent),
+        (credential, parent, agent): (&HotCredential, Option<&Parent<'_>>, &HotAgent),
         identity: &Identity<'_>,
     ) -> Result<(), Stop> {
         let modes = endpoint.modes.names().join(", ");
@@ -178,6 +216,11 @@ impl Told {
         let set = directory.set(credential.set());
         let outcome = super::tags_granted(set.judge_numbered(&endpoint.numbers));
         self.check(10, outcome, set_words("the credential's set", set, endpoint))?;
+        if let Some(Parent { credential, name }) = parent {
+            let set = directory.set(credential.set());
+            let outcome = super::tags_granted(set.judge_numbered(&endpoint.numbers));
+            self.check(10, outcome, set_words(&format!("{name}'s set"), set, endpoint))?;
+        }
         let set = directory.set(agent.permissions);
         let outcome = super::agent_permits(set.judge_numbered(&endpoint.numbers));
         self.check(11, outcome, set_words("the agent's permissions", set, endpoint))

@@ -1,9 +1,11 @@
 //! HOT PATH 2/2: directory + question + now → verdict. Pure: section 2.4 as a checklist, first failure wins.
 
+mod delegation;
 mod explain;
 mod reach;
 mod what_if;
 
+pub use delegation::prove;
 pub use explain::{Explanation, Step, StepResult, explain};
 pub use reach::{ReachPage, Reachable, Unreached, reach};
 pub use what_if::{
@@ -13,7 +15,7 @@ pub use what_if::{
 
 use std::hint::black_box;
 
-use crate::directory::{Directory, HotAgent, HotCredential, HotEndpoint, Lookup};
+use crate::directory::{Directory, HotAgent, HotCredential, HotEndpoint, Lookup, SetSlot};
 use crate::model::{
     Bucket, CodeSlot, Identity, Mode, Pepper, PresentedCredential, Reason, Route, Terms, UnixSeconds, Verdict,
 };
@@ -108,6 +110,8 @@ struct Known<'d> {
     mode: Mode,
     id: u64,
     credential: &'d HotCredential,
+    /// What it was made from: it may do no more.
+    parent: Option<&'d HotCredential>,
     code: CodeSlot,
     agent: &'d HotAgent,
     /// The header made the agent differ from the bound or default one; a superuser key without default differs from it
@@ -116,6 +120,12 @@ struct Known<'d> {
 }
 
 impl<'d> Known<'d> {
+    /// Step 10 for its own set, then its parent's.
+    fn each_set(&self, check: impl Fn(SetSlot) -> Result<(), Reason>) -> Result<(), Reason> {
+        check(self.credential.set())?;
+        self.parent.map_or(Ok(()), |parent| check(parent.set()))
+    }
+
     /// What an allow says.
     fn identity(&self) -> Identity<'d> {
         Identity {
@@ -123,7 +133,7 @@ impl<'d> Known<'d> {
             credential_id: self.id,
             code: self.code,
             code_mark: self.credential.code_hash(self.code).mark(),
-            expires_at: valid_until(self.credential, self.code),
+            expires_at: valid_until(self.credential, self.parent, self.code),
             app_id: self.credential.app_id(),
             agent: &self.agent.terms,
             switched: self.switched,
@@ -210,13 +220,13 @@ impl<'d, 'a> Inquiry<'d, 'a> {
             Judged::Endpoint(found) => {
                 let endpoint = (*found)?;
                 mode_allowed(endpoint, known.mode)?;
-                tags_granted(self.directory.set(known.credential.set()).judge_numbered(&endpoint.numbers))?;
+                known.each_set(|set| tags_granted(self.directory.set(set).judge_numbered(&endpoint.numbers)))?;
                 agent_permits(self.directory.set(known.agent.permissions).judge_numbered(&endpoint.numbers))?;
                 Ok(Terms { identity: Some(known.identity()), route: Some(endpoint.route()) })
             }
             Judged::Tags(tags, count) => {
                 let tags = &tags[..*count];
-                tags_granted(self.directory.set(known.credential.set()).set().judge(tags))?;
+                known.each_set(|set| tags_granted(self.directory.set(set).set().judge(tags)))?;
                 agent_permits(self.directory.set(known.agent.permissions).set().judge(tags))?;
                 Ok(Terms { identity: Some(known.identity()), route: None })
             }
@@ -243,11 +253,15 @@ fn authenticate<'d>(
     let presented = presented.credential;
     let (credential, code) = proven_credential(directory.pepper(), &presented, found, now)?;
     credential_in_force(credential, now)?;
+    let parent = delegation::parent(directory, credential)?;
+    delegation::in_force(parent, now)?;
     address_allowed(credential, asker)?;
+    delegation::address_allowed(parent, asker)?;
     let agent_id = acting_agent(credential, wanted_agent)?;
+    delegation::may_act_as(parent, agent_id)?;
     let agent = enabled_agent(directory, agent_id)?;
     let switched = wanted_agent.is_some() && credential.agent() != Some(agent_id);
-    Ok(Known { mode: presented.mode, id: presented.id, credential, code, agent, switched })
+    Ok(Known { mode: presented.mode, id: presented.id, credential, parent, code, agent, switched })
 }
 
 /// Step 1 for the asker.
@@ -387,13 +401,14 @@ fn enabled_agent(directory: &Directory, id: u64) -> Result<&HotAgent, Stop> {
     }
 }
 
-/// The earlier of the credential's expiry and, for a retiring code, that code's deadline.
-fn valid_until(credential: &HotCredential, code: CodeSlot) -> Option<UnixSeconds> {
+/// The earliest of the credential's expiry, its parent's and, for a retiring code, that code's deadline.
+fn valid_until(credential: &HotCredential, parent: Option<&HotCredential>, code: CodeSlot) -> Option<UnixSeconds> {
     let deadline = match code {
         CodeSlot::Current => None,
         CodeSlot::Retiring => credential.retiring().map(|retiring| retiring.until),
     };
-    credential.expires_at().into_iter().chain(deadline).min()
+    let of_parent = parent.and_then(HotCredential::expires_at);
+    credential.expires_at().into_iter().chain(of_parent).chain(deadline).min()
 }
 
 /// Step 9.

@@ -48,15 +48,16 @@ pub fn reach<'d>(
 ) -> Result<ReachPage<'d>, Unreached> {
     let mut told = Told::new();
     let asker = Asker { agent, ..Asker::default() };
-    let (credential, agent) =
+    let (credential, parent, agent) =
         told.in_force(directory, (mode, id), &asker, now).map_err(|stop| unreached(stop, &told))?;
+    let parent = parent.map(|parent| parent.credential);
     let Lookup::Found(endpoints) = directory.endpoints() else {
         return Err(Unreached::Damaged("endpoints can't be told among damaged rows".to_string()));
     };
     let start = endpoints.partition_point(|endpoint| is_at_or_before(endpoint, after));
     let mut page = ReachPage { endpoints: Vec::new(), next: None };
     let mut last = None;
-    let grants = Grants::new(credential, Some(agent));
+    let grants = Grants::new(credential, parent, Some(agent));
     for endpoint in endpoints[start..].iter().filter(|endpoint| can_call(directory, grants, mode, endpoint)) {
         if page.endpoints.len() == limit {
             page.next = last.map(mark);
@@ -72,22 +73,26 @@ pub fn reach<'d>(
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Grants {
     own: SetSlot,
+    parent: Option<SetSlot>,
     /// `None` for an agent that may do everything.
     agent: Option<SetSlot>,
 }
 
 impl Grants {
-    pub(super) fn new(credential: &HotCredential, agent: Option<&HotAgent>) -> Self {
-        Self { own: credential.set(), agent: agent.map(|agent| agent.permissions) }
+    pub(super) fn new(credential: &HotCredential, parent: Option<&HotCredential>, agent: Option<&HotAgent>) -> Self {
+        let agent = agent.map(|agent| agent.permissions);
+        Self { own: credential.set(), parent: parent.map(HotCredential::set), agent }
     }
 }
 
 /// The same three checks as a question's, in their order.
 pub(super) fn can_call(directory: &Directory, grants: Grants, mode: Mode, endpoint: &HotEndpoint) -> bool {
     let judge = |set| directory.set(set).judge_numbered(&endpoint.numbers);
+    let granted = |set| super::tags_granted(judge(set)).is_ok();
     endpoint.modes.is_public()
         || super::mode_allowed(endpoint, mode).is_ok()
-            && super::tags_granted(judge(grants.own)).is_ok()
+            && granted(grants.own)
+            && grants.parent.is_none_or(granted)
             && grants.agent.is_none_or(|agent| super::agent_permits(judge(agent)).is_ok())
 }
 

@@ -8,8 +8,8 @@ mod notes;
 use std::cmp::Reverse;
 use std::collections::HashMap;
 
-use super::Stop;
 use super::reach::{Grants, can_call};
+use super::{Stop, delegation};
 use crate::directory::{Directory, HotCredential, HotEndpoint, Lookup};
 use crate::model::{Kind, Mode, RecordKey, UnixSeconds};
 
@@ -119,7 +119,13 @@ fn touched(directory: &Directory, changed: &[RecordKey]) -> Result<Vec<(Mode, u6
     let mut names = Vec::new();
     for key in changed {
         match key {
-            RecordKey::Credential(mode, id) => names.push((*mode, id.get())),
+            RecordKey::Credential(mode, id) => {
+                if directory.is_damaged(Kind::Credential(Mode::Token)) {
+                    return Err(damaged("tokens"));
+                }
+                names.push((*mode, id.get()));
+                names.extend(directory.made_from(*mode, *id));
+            }
             RecordKey::Agent(id) => {
                 if let Some(mode) = Mode::ALL.into_iter().find(|mode| directory.is_damaged(Kind::Credential(*mode))) {
                     return Err(damaged(&format!("{mode}s")));
@@ -199,14 +205,25 @@ fn grants_of(
     if super::credential_in_force(credential, now).is_err() {
         return Ok(None);
     }
+    let parent = match delegation::parent(directory, credential) {
+        Ok(parent) => parent,
+        Err(Stop::Deny(_)) => return Ok(None),
+        Err(Stop::Fault) => return Err(damaged("credentials that tokens were made from")),
+    };
+    if delegation::in_force(parent, now).is_err() {
+        return Ok(None);
+    }
     if any_agent {
-        return Ok(Some(Grants::new(credential, None)));
+        return Ok(Some(Grants::new(credential, parent, None)));
     }
     let Ok(agent) = super::acting_agent(credential, None) else {
         return Ok(None);
     };
+    if delegation::may_act_as(parent, agent).is_err() {
+        return Ok(None);
+    }
     match super::enabled_agent(directory, agent) {
-        Ok(agent) => Ok(Some(Grants::new(credential, Some(agent)))),
+        Ok(agent) => Ok(Some(Grants::new(credential, parent, Some(agent)))),
         Err(Stop::Deny(_)) => Ok(None),
         Err(Stop::Fault) => Err(damaged("agents")),
     }

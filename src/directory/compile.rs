@@ -7,7 +7,7 @@ use std::thread;
 use rustc_hash::FxHashMap;
 
 use super::{Damage, Directory, HotAgent, HotCredential, HotEndpoint, Routing, SetSlot, Slots};
-use crate::model::{Agent, AgentTerms, Endpoint, Kind, Pepper, Record, RecordKey, Revision, TextList};
+use crate::model::{Agent, AgentTerms, Endpoint, Id, Kind, Mode, Pepper, Record, RecordKey, Revision, TextList};
 use crate::route::Router;
 use crate::tags::{CompiledSet, Tag, TagIndex, TagSet};
 
@@ -144,6 +144,19 @@ impl Compiler {
         self.directory.agents.put(agents);
         if endpoints_changed && !self.loading {
             self.compile_routing();
+        }
+        self.directory.revision = revision;
+        left_sets.into_iter().filter_map(|slot| self.leave_set(slot)).collect()
+    }
+
+    /// Forgets credentials whose rows were taken away. Returns the sets that no record uses any more.
+    pub fn remove(&mut self, credentials: &[(Mode, Id)], revision: Revision) -> Vec<Arc<TagSet>> {
+        let mut left_sets = Vec::new();
+        for mode in Mode::ALL {
+            let ids: Vec<u64> = credentials.iter().filter(|(of, _)| *of == mode).map(|(_, id)| id.get()).collect();
+            let slots = &mut self.directory.credentials[mode.index()];
+            left_sets.extend(ids.iter().filter_map(|id| slots.get(*id)).map(HotCredential::set));
+            slots.remove(&ids);
         }
         self.directory.revision = revision;
         left_sets.into_iter().filter_map(|slot| self.leave_set(slot)).collect()

@@ -85,12 +85,18 @@ struct RareParts {
     allow_ip: Option<AllowList>,
     app_id: Option<u64>,
     bucket: Option<Arc<Bucket>>,
+    parent: Option<(Mode, Id)>,
 }
 
 impl RareParts {
     const fn is_empty(&self) -> bool {
-        let Self { retiring, not_before, allow_ip, app_id, bucket } = self;
-        retiring.is_none() && not_before.is_none() && allow_ip.is_none() && app_id.is_none() && bucket.is_none()
+        let Self { retiring, not_before, allow_ip, app_id, bucket, parent } = self;
+        retiring.is_none()
+            && not_before.is_none()
+            && allow_ip.is_none()
+            && app_id.is_none()
+            && bucket.is_none()
+            && parent.is_none()
     }
 }
 
@@ -115,6 +121,7 @@ impl HotCredential {
                 let kept = before.and_then(Self::shared_bucket).filter(|bucket| bucket.rate() == rate);
                 kept.map_or_else(|| Arc::new(Bucket::new(rate)), Arc::clone)
             }),
+            parent: credential.parent,
         };
         Self {
             hash: current,
@@ -205,6 +212,12 @@ impl HotCredential {
 
     fn shared_bucket(&self) -> Option<&Arc<Bucket>> {
         self.rare.as_ref().and_then(|rare| rare.bucket.as_ref())
+    }
+
+    /// The credential that a token was made from.
+    #[must_use]
+    pub fn parent(&self) -> Option<(Mode, Id)> {
+        self.rare.as_ref().and_then(|rare| rare.parent)
     }
 
     /// Its tag set.
@@ -325,6 +338,43 @@ impl Directory {
     pub fn superuser_keys(&self) -> impl Iterator<Item = u64> {
         let keys = self.credentials[Mode::Key.index()].iter();
         keys.filter(|(_, hot)| hot.is_superuser() && !hot.is_revoked()).map(|(id, _)| id)
+    }
+
+    /// Tokens that were made from this credential, revoked ones left out.
+    pub fn made_from(&self, mode: Mode, id: Id) -> impl Iterator<Item = (Mode, u64)> {
+        let tokens = self.credentials[Mode::Token.index()].iter();
+        tokens
+            .filter(move |(_, hot)| !hot.is_revoked() && hot.parent() == Some((mode, id)))
+            .map(|(id, _)| (Mode::Token, id))
+    }
+
+    /// Every token and session.
+    pub fn tokens_and_sessions(&self) -> impl Iterator<Item = (Mode, u64, &HotCredential)> {
+        [Mode::Token, Mode::Session].into_iter().flat_map(|mode| {
+            let all = self.credentials[mode.index()].iter();
+            all.map(move |(id, credential)| (mode, id, credential))
+        })
+    }
+
+    /// Whether a token or session with these terms ended for good at `until` or before, by its own expiry or because its
+    /// parent is gone, or goes for the same reason. Keys stay.
+    #[must_use]
+    pub fn is_over(
+        &self,
+        mode: Mode,
+        expires_at: Option<UnixSeconds>,
+        parent: Option<(Mode, Id)>,
+        until: UnixSeconds,
+    ) -> bool {
+        if mode == Mode::Key {
+            return false;
+        }
+        let parent_is_over = |(mode, id): (Mode, Id)| match self.credential(mode, id.get()) {
+            Lookup::Found(parent) => self.is_over(mode, parent.expires_at(), None, until),
+            Lookup::Absent => true,
+            Lookup::Damaged => false,
+        };
+        expires_at.is_some_and(|at| at <= until) || parent.is_some_and(parent_is_over)
     }
 
     /// Ids of one kind that are neither revoked nor removed. Endpoints have none.

@@ -72,8 +72,8 @@ impl<T> Leaf<T> {
 }
 
 impl<T: Clone> Leaf<T> {
-    /// Takes changes in order of their offsets.
-    fn merge(&mut self, changes: &mut impl Iterator<Item = (u8, T)>) {
+    /// Takes changes in order of their offsets; `None` takes a record away.
+    fn merge(&mut self, changes: &mut impl Iterator<Item = (u8, Option<T>)>) {
         let mut changes = changes.peekable();
         let mut old = self.records.iter();
         let mut merged = Vec::with_capacity(self.records.len() + changes.size_hint().0);
@@ -83,11 +83,14 @@ impl<T: Clone> Leaf<T> {
             let kept = if self.present[word] >> bit & 1 == 1 { old.next() } else { None };
             let mut record = kept.cloned();
             while let Some((_, changed)) = changes.next_if(|(at, _)| *at == offset) {
-                record = Some(changed);
+                record = changed;
             }
-            if let Some(record) = record {
-                present[word] |= 1 << bit;
-                merged.push(record);
+            match record {
+                Some(record) => {
+                    present[word] |= 1 << bit;
+                    merged.push(record);
+                }
+                None => present[word] &= !(1 << bit),
             }
         }
         self.present = present;
@@ -119,11 +122,31 @@ impl<T: Clone> Slots<T> {
     }
 
     /// Puts records; of several with one id the last counts. Each touched leaf is copied once.
-    pub(super) fn put(&mut self, mut changes: Vec<(u64, T)>) {
+    pub(super) fn put(&mut self, changes: Vec<(u64, T)>) {
+        self.change(changes.into_iter().map(|(id, record)| (id, Some(record))).collect());
+    }
+
+    /// Takes records away, and the pages that are left empty.
+    pub(super) fn remove(&mut self, ids: &[u64]) {
+        self.change(ids.iter().filter(|id| self.get(**id).is_some()).map(|id| (*id, None)).collect());
+        for id in ids.iter().filter(|id| **id < DENSE_IDS) {
+            let Place { branch, page, .. } = Place::of(*id);
+            let Some(Some(branch)) = self.branches.get_mut(branch) else { continue };
+            let is_empty = |page: &Arc<Page<T>>| page.leaves.iter().all(|leaf| leaf.records.is_empty());
+            if branch.pages[page].as_ref().is_some_and(is_empty) {
+                Arc::make_mut(branch).pages[page] = None;
+            }
+        }
+    }
+
+    fn change(&mut self, mut changes: Vec<(u64, Option<T>)>) {
         changes.sort_by_key(|(id, _)| *id);
         let dense_end = changes.partition_point(|(id, _)| *id < DENSE_IDS);
         for (id, record) in changes.split_off(dense_end) {
-            self.sparse.insert_mut(id, record);
+            match record {
+                Some(record) => self.sparse.insert_mut(id, record),
+                None => drop(self.sparse.remove_mut(&id)),
+            }
         }
         let mut changes = changes.into_iter().peekable();
         while let Some((id, _)) = changes.peek() {
@@ -206,15 +229,21 @@ mod tests {
 
         #[test]
         fn slots_are_a_map_and_leave_their_ancestors_alone(
-            batches in proptest::collection::vec(proptest::collection::vec((ids(), any::<u32>()), 0..40), 0..12),
+            batches in proptest::collection::vec(
+                (proptest::collection::vec((ids(), any::<u32>()), 0..40), proptest::collection::vec(ids(), 0..40)),
+                0..12,
+            ),
             probes in proptest::collection::vec(ids(), 20),
         ) {
             let (mut slots, mut map) = (Slots::default(), BTreeMap::new());
             let mut ancestors = Vec::new();
-            for batch in batches {
+            for (batch, gone) in batches {
                 ancestors.push((slots.clone(), map.clone()));
                 slots.put(batch.clone());
                 map.extend(batch);
+                ancestors.push((slots.clone(), map.clone()));
+                slots.remove(&gone);
+                map.retain(|id, _| !gone.contains(id));
             }
             ancestors.push((slots, map));
             for (slots, map) in ancestors {

@@ -427,14 +427,24 @@ impl fmt::Display for RecordKey {
 
 /// The unit that state moves by: rows to put, on condition that rows are still of the revision they were read at.
 ///
-/// Everything is a put: what is revoked, disabled or removed is a row that denies, so that a change can be replayed by
-/// another host in order of revisions.
+/// What is revoked, disabled or removed is put as a row that denies, so that a change can be replayed by another host in
+/// order of revisions. Only a row that denies by its expiry, for long, is taken away.
 #[derive(Clone, Default)]
 pub struct Change {
     /// Rows that the change rests on and the revision each was read at; [`Revision`] 0 for a row that was not there.
     pub expected: Vec<(RecordKey, Revision)>,
     /// The rows as they are to be.
     pub records: Vec<Record>,
+    /// Rows to take away. Their ids are never used again.
+    pub removed: Vec<(Mode, Id)>,
+}
+
+impl Change {
+    /// Whether it changes nothing.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.records.is_empty() && self.removed.is_empty()
+    }
 }
 
 #[cfg(test)]

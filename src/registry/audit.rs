@@ -7,7 +7,7 @@ use serde::{Serialize, Serializer};
 use super::plan::{Before, FieldValue, Fields, differing, fields};
 use super::writer::{Job, Writer, caught};
 use super::{Registry, Shared};
-use crate::model::{Kind, Record, RecordName, Revision, UnixSeconds};
+use crate::model::{Change, Id, Kind, Mode, Record, RecordName, Revision, UnixSeconds};
 use crate::store::{AuditCheck, AuditPage, Head, Retention, StoreFault, Transaction};
 
 /// A record of the audit ends behind the change that takes it to so many bytes; what is left goes into the next one. So
@@ -46,6 +46,10 @@ pub(super) enum Action {
     Apply,
     Import,
     Rotate,
+    /// All sessions, or tokens, of an agent.
+    Close,
+    /// Of what expired long ago.
+    Sweep,
 }
 
 impl Action {
@@ -57,6 +61,8 @@ impl Action {
             Self::Apply => "apply",
             Self::Import => "import",
             Self::Rotate => "rotate",
+            Self::Close => "close",
+            Self::Sweep => "sweep",
         }
     }
 }
@@ -85,21 +91,24 @@ struct Heading {
 }
 
 impl Note {
-    /// Writes what became of `records`, which were what `before` says, in as many records as that needs.
+    /// Writes what became of a change's records, which were what `before` says, in as many records as that needs.
     pub(super) fn write(
         &self,
         transaction: &mut Transaction<'_>,
-        records: &[Record],
+        change: &Change,
         before: &[Before],
     ) -> Result<(), StoreFault> {
+        let put = change.records.iter().zip(before);
+        let put = put.map(|(record, before)| Entry::new(before.as_deref(), record, self.action));
+        let mut entries = put.chain(change.removed.iter().map(|(mode, id)| Entry::taken_away(*mode, *id))).peekable();
         let mut changes = String::new();
         let mut part = 1;
-        for (place, (record, before)) in records.iter().zip(before).enumerate() {
+        while let Some(entry) = entries.next() {
             if !changes.is_empty() {
                 changes.push(',');
             }
-            changes.push_str(&json(&Entry::new(before.as_deref(), record, self.action)));
-            let more = place + 1 < records.len();
+            changes.push_str(&json(&entry));
+            let more = entries.peek().is_some();
             if changes.len() >= TEXT_BYTES || !more {
                 transaction.append_audit(self.at, &self.text(transaction.audit().last + 1, part, more, &changes))?;
                 changes.clear();
@@ -168,6 +177,12 @@ impl Entry {
             Side(fields)
         };
         Self { kind: after.kind().name(), id: EntryId(after.name()), from: from.map(side), to: to.map(side) }
+    }
+
+    /// A row that denied by its expiry and is gone.
+    const fn taken_away(mode: Mode, id: Id) -> Self {
+        let from = Some(Side(Vec::new()));
+        Self { kind: mode.name(), id: EntryId(RecordName::Credential(mode, id)), from, to: None }
     }
 }
 

@@ -10,6 +10,7 @@ mod histogram;
 mod marks;
 mod plan;
 mod reading;
+mod sweep;
 mod uses;
 mod wanted;
 mod what_if;
@@ -21,12 +22,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use tokio::sync::{oneshot, watch};
 
 pub use audit::{Origin, Peer};
 pub use histogram::{BOUNDS_NANOS, Histogram, Observed};
-pub use plan::{Apply, FieldChange, FieldValue, Import, Imported, Order, Outcome, Refusal, Rotate, Rotation};
+pub use plan::{Apply, FieldChange, FieldValue, Import, Imported, Order, Outcome, Refusal, Rotate, Rotation, Sweep};
 pub use reading::{Counts, Reading, View};
 pub use wanted::Wanted;
 pub use what_if::{Preview, WhatIf};
@@ -36,6 +38,7 @@ pub use crate::decide::{
     StepResult, Target, Unreached,
 };
 use crate::directory::Compiler;
+pub use crate::directory::Lookup;
 use crate::model::{Kind, Mode, Pepper, Record, RecordName, Revision, UnixSeconds};
 pub use crate::store::{
     AuditCheck, AuditFault, AuditPage, Backup, BackupPart, DATABASE_FILE, Export, ExportPart, Listed, OpenError, Page,
@@ -43,6 +46,7 @@ pub use crate::store::{
 };
 use crate::store::{Head, Loaded, Store, Take, Watermark, WatermarkError};
 use marks::Marks;
+use sweep::Sweeper;
 use writer::{Job, Ordered, Writer};
 
 /// A clock that is set back by a time service moves by less.
@@ -111,6 +115,7 @@ pub struct Registry {
     shared: Arc<Shared>,
     jobs: Option<Sender<Job>>,
     writer: Option<JoinHandle<()>>,
+    sweeper: Option<Sweeper>,
 }
 
 /// A summary of the state for `status`.
@@ -181,7 +186,19 @@ impl Registry {
                 move || run_writer(writer, &received, &shared)
             })
             .map_err(|error| OpenError::Io(path, error))?;
-        Ok(Self { shared, jobs: Some(jobs), writer: Some(thread) })
+        Ok(Self { shared, jobs: Some(jobs), writer: Some(thread), sweeper: None })
+    }
+
+    /// From now on takes tokens and sessions away that expired `keep` ago. Without this they stay.
+    ///
+    /// # Errors
+    /// The system gives no thread.
+    pub fn sweep_expired(&mut self, keep: Duration) -> std::io::Result<()> {
+        self.sweeper = match &self.jobs {
+            Some(jobs) => Some(Sweeper::start(Arc::clone(&self.shared), jobs.clone(), keep)?),
+            None => None,
+        };
+        Ok(())
     }
 
     /// The state as published now, for the questions of one read of a socket.
@@ -367,6 +384,8 @@ fn run_writer(writer: Writer, jobs: &Receiver<Job>, shared: &Shared) {
 
 impl Drop for Registry {
     fn drop(&mut self) {
+        // It holds a way to the writer, which serves as long as there is any.
+        self.sweeper = None;
         self.jobs = None;
         if let Some(writer) = self.writer.take() {
             // Its panics are caught and told in its own thread.

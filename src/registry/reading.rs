@@ -9,9 +9,9 @@ use arc_swap::{ArcSwap, Guard};
 
 use super::clock::Clock;
 use super::uses::UseBook;
-use crate::decide::{Asker, Explanation, Inquiry, ReachPage, Target, Unreached};
-use crate::directory::Directory;
-use crate::model::{Identity, Mode, Reason, Terms, Ticks, UnixSeconds, Verdict};
+use crate::decide::{Asker, Explanation, Inquiry, ReachPage, Target, Unreached, prove};
+use crate::directory::{Directory, Lookup};
+use crate::model::{Id, Identity, Kind, Mode, Reason, Terms, Ticks, UnixSeconds, Verdict};
 
 /// What the writer publishes.
 struct Published {
@@ -72,6 +72,11 @@ impl Reading {
             ticks: Cell::new(None),
             asked: Cell::new(0),
         }
+    }
+
+    /// The state as published now, to be kept for a while, and the time.
+    pub(super) fn state(&self) -> (Directory, UnixSeconds) {
+        (self.published.load().directory.clone(), self.clock.now())
     }
 
     /// Targets judged so far.
@@ -193,6 +198,40 @@ impl View<'_> {
 
     fn note_use(&self, asker: &Asker<'_>, identity: &Identity<'_>) {
         self.reading.uses.note(identity, self.now, asker.address);
+    }
+
+    /// Who presents this credential, for a token to be made from it; see [`prove`].
+    ///
+    /// # Errors
+    /// The verdict that a question would get.
+    pub fn prove(&self, header: &[u8], agent: Option<u64>) -> Result<Identity<'_>, Verdict<'_>> {
+        prove(&self.published.directory, header, agent, self.now)
+    }
+
+    /// Notes that a token was made from a credential: one that only makes tokens is in use.
+    pub fn note_proof(&self, header: &[u8], agent: Option<u64>) {
+        if let Ok(identity) = self.prove(header, agent) {
+            self.reading.uses.note(&identity, self.now, None);
+        }
+    }
+
+    /// The agent's credentials of a mode that are not revoked; [`Lookup::Absent`] when there is no such agent.
+    #[must_use]
+    pub fn bound_to(&self, mode: Mode, agent: Id) -> Lookup<Vec<(Mode, Id)>> {
+        let directory = &self.published.directory;
+        match directory.agent(agent.get()) {
+            Lookup::Absent => return Lookup::Absent,
+            Lookup::Damaged => return Lookup::Damaged,
+            Lookup::Found(_) if directory.is_damaged(Kind::Credential(mode)) => return Lookup::Damaged,
+            Lookup::Found(_) => {}
+        }
+        let mut bound: Vec<(Mode, Id)> = directory
+            .credentials_naming(agent)
+            .filter(|(of, _)| *of == mode)
+            .filter_map(|(mode, id)| Some((mode, Id::new(id)?)))
+            .collect();
+        bound.sort_unstable();
+        Lookup::Found(bound)
     }
 
     /// Explains what a credential with its right code would get; notes no use.

@@ -182,13 +182,11 @@ impl Writer {
         for (order, origin) in orders {
             let (action, dry_run) = (order.action(), order.is_dry_run());
             results.push(match plan::plan(&transaction, &self.compiler, order, now) {
-                Ok(plan) if dry_run || plan.change.records.is_empty() => {
-                    Ok(Written { outcome: plan.outcome, change: None })
-                }
+                Ok(plan) if dry_run || plan.change.is_empty() => Ok(Written { outcome: plan.outcome, change: None }),
                 Ok(plan) => {
                     let revision = transaction.put(&plan.change)?;
                     let note = Note { at: now, revision, origin, action };
-                    note.write(&mut transaction, &plan.change.records, &plan.before)?;
+                    note.write(&mut transaction, &plan.change, &plan.before)?;
                     anything = true;
                     Ok(Written { outcome: plan.outcome, change: Some((plan.change, revision)) })
                 }
@@ -225,6 +223,10 @@ impl Writer {
             together.push(record);
         }
         self.unused_sets.extend(self.compiler.apply(together, self.head.revision()));
+        // An order that takes rows away stands alone.
+        for (change, _) in changes.iter().filter(|(change, _)| !change.removed.is_empty()) {
+            self.unused_sets.extend(self.compiler.remove(&change.removed, self.head.revision()));
+        }
         // What one change of the group left another may have taken up.
         let compiler = &self.compiler;
         self.unused_sets.retain(|set| !compiler.uses_set(set));
@@ -321,7 +323,10 @@ impl Writer {
         let stored = self.ensure_open().and_then(|()| {
             caught(|| {
                 let mut transaction = shared.store.begin(&self.head)?;
-                transaction.put_uses(part.uses.iter().copied())?;
+                // What was swept meanwhile gets no row again.
+                let directory = self.compiler.directory();
+                let known = |mode, id: Id| !matches!(directory.credential(mode, id.get()), Lookup::Absent);
+                transaction.put_uses(part.uses.iter().copied().filter(|(mode, id, _)| known(*mode, *id)))?;
                 shared.commits.time(|| transaction.commit(now))
             })
         });
@@ -360,6 +365,11 @@ fn rotated(directory: &Directory, record: &Record) -> Option<(Mode, Id, CodeMark
 }
 
 fn log((change, revision): &(Change, Revision)) {
+    if !change.removed.is_empty() {
+        // Whoever sweeps says how many in all.
+        tracing::debug!(revision = revision.0, removed = change.removed.len(), "expired rows were removed");
+        return;
+    }
     let first = change.records.first().map(Record::key);
     let first = first.map(|key| key.to_string()).unwrap_or_default();
     tracing::info!(revision = revision.0, records = change.records.len(), first, "changed");

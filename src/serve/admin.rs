@@ -1,6 +1,7 @@
 //! `admin.sock`: every change and listing. One request at a time, in order; whoever connects was judged at accept.
 
 mod audit;
+mod delegation;
 mod streams;
 mod what_if;
 
@@ -153,6 +154,14 @@ impl Desk {
                 }
                 Err(refused) => Err(refused),
             },
+            AdminRequest::CloseAll(close) => match self.close_all(&close).await {
+                Ok(report) => {
+                    put_report(report, request_id, out);
+                    return Ok(());
+                }
+                Err(refused) => Err(refused),
+            },
+            AdminRequest::Mint(mint) => self.mint(mint).await,
         };
         reply.unwrap_or_else(AdminReply::Refused).put(out, request_id);
         Ok(())

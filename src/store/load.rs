@@ -256,7 +256,7 @@ mod tests {
             })
         };
         let mut transaction = store.begin(&loaded.head).unwrap();
-        transaction.put(&Change { expected: Vec::new(), records: (1..=ROWS).map(agent).collect() }).unwrap();
+        transaction.put(&Change { records: (1..=ROWS).map(agent).collect(), ..Change::default() }).unwrap();
         let head = transaction.commit(UnixSeconds(1)).unwrap();
         (store, head.row)
     }

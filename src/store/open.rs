@@ -348,6 +348,7 @@ fn write_schema(database: &Database, keys: &RowKeys, pepper: &Pepper) -> Result<
             revision: 0,
             committed_at: 0,
             highest_ids: [0; 4],
+            swept_through: [0; 3],
             seals: [[0; 32]; Table::TALLIED.len()],
             audit: ChainEnds::default(),
         },

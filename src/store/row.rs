@@ -242,6 +242,8 @@ pub(super) struct HeadRow {
     pub(super) committed_at: u64,
     /// The highest id ever used: agents, keys, tokens, sessions.
     pub(super) highest_ids: [u64; 4],
+    /// The highest id whose row was taken away, by mode: up to it a row that is not there may have been.
+    pub(super) swept_through: [u64; 3],
     /// A table's seal, in the order of [`Table::TALLIED`].
     pub(super) seals: [[u8; 32]; Table::TALLIED.len()],
     pub(super) audit: ChainEnds,

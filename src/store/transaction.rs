@@ -92,6 +92,12 @@ impl Transaction<'_> {
         Head::id_place(kind).map_or(0, |place| self.head.row.highest_ids[place])
     }
 
+    /// The highest id of its mode whose row was taken away; 0 for none.
+    #[must_use]
+    pub const fn swept_through(&self, mode: Mode) -> u64 {
+        self.head.row.swept_through[mode.index()]
+    }
+
     /// Writes a change as the next revision.
     ///
     /// # Errors
@@ -105,6 +111,7 @@ impl Transaction<'_> {
         for run in change.records.chunk_by(|one, next| one.kind() == next.kind()) {
             self.put_records(run, &sets, revision)?;
         }
+        self.remove_credentials(&change.removed)?;
         Ok(revision)
     }
 
@@ -181,6 +188,44 @@ impl Transaction<'_> {
         if let (Some(place), Some(id)) = (Head::id_place(kind), records.iter().filter_map(Record::id).max()) {
             let highest = &mut self.head.row.highest_ids[place];
             *highest = (*highest).max(id.get());
+        }
+        Ok(())
+    }
+
+    /// Takes rows away, and the last uses beside them. That they prove themselves was seen with their revisions.
+    fn remove_credentials(&mut self, credentials: &[(Mode, Id)]) -> Result<(), StoreFault> {
+        for run in credentials.chunk_by(|(one, _), (next, _)| one == next) {
+            let mode = run[0].0;
+            let table = Table::of_mode(mode);
+            self.expect_sound(table)?;
+            let mut rows = self.transaction.open_table(table.definition())?;
+            for (_, id) in run {
+                if let Some(old) = rows.remove(id.get().to_be_bytes().as_slice())? {
+                    self.head.tallies[table as usize].remove(self.store.keys.element(table, old.value()));
+                }
+                let swept_through = &mut self.head.row.swept_through[mode.index()];
+                *swept_through = (*swept_through).max(id.get());
+            }
+        }
+        self.remove_uses(credentials)
+    }
+
+    fn remove_uses(&mut self, credentials: &[(Mode, Id)]) -> Result<(), StoreFault> {
+        if credentials.is_empty() || self.head.broken.contains(&Table::Uses) {
+            return Ok(());
+        }
+        let mut rows = self.transaction.open_table(Table::Uses.definition())?;
+        for (mode, id) in credentials {
+            let key = use_key(*mode, *id);
+            let proven = rows.get(key.as_slice())?.is_some_and(|row| self.store.open_uses(&key, row.value()).is_ok());
+            // What stands for a damaged row in the tally is not known: it stays, and the alarm with it.
+            if !proven {
+                continue;
+            }
+            if let Some(old) = rows.remove(key.as_slice())? {
+                let element = self.store.keys.element(Table::Uses, old.value());
+                self.head.tallies[Table::Uses as usize].remove(element);
+            }
         }
         Ok(())
     }

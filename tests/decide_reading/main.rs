@@ -83,7 +83,7 @@ fn credential(of: &naive::Credential, pepper: &Pepper) -> Credential {
         not_before: of.not_before.map(UnixSeconds),
         expires_at: of.expires_at.map(UnixSeconds),
         rate: None,
-        parent: None,
+        parent: of.parent.map(|(of_mode, id)| (mode(of_mode), Id::new(id).unwrap())),
         allow_ip: of.allow_ip.as_ref().map(|blocks| AllowList::parse(blocks.iter().copied()).unwrap()),
         app_id: of.app_id,
     }
@@ -159,10 +159,11 @@ fn compare(
         address: ask.address.as_deref(),
     });
     let now = UnixSeconds(question.now);
+    let delegated = question.credential(world).is_some_and(|known| known.parent.is_some());
     let mut batch = Inquiry::new(directories[0], asker, now);
     for target in &question.targets {
         let expected = naive::answer(world, &ask, target, question.now);
-        *seen.borrow_mut().entry(kind(&expected)).or_default() += 1;
+        *seen.borrow_mut().entry(kind(&expected, delegated)).or_default() += 1;
         let texts: Vec<&[u8]> =
             if let naive::Target::Tags(tags) = target { tags.iter().map(Vec::as_slice).collect() } else { Vec::new() };
         let asked = match target {
@@ -205,10 +206,11 @@ fn end(result: StepResult) -> Option<String> {
 }
 
 /// What is counted of an answer.
-fn kind(answer: &Answer) -> String {
+fn kind(answer: &Answer, delegated: bool) -> String {
     match answer {
         Answer::No(reason) => reason.clone(),
         Answer::Yes { who: None, .. } => "Ok public".into(),
+        Answer::Yes { .. } if delegated => "Ok delegated".into(),
         Answer::Yes { who: Some(who), .. } if who.switched => "Ok switched".into(),
         Answer::Yes { who: Some(who), route } => {
             format!("Ok {} on {}", who.code, if route.is_some() { "endpoint" } else { "nothing or tags" })
@@ -242,7 +244,7 @@ fn every_decision_is_the_one_that_the_naive_reading_comes_to() {
     let seen = seen.into_inner();
     writeln!(std::io::stderr(), "{seen:?}").unwrap();
     let reasons = 19;
-    let kinds_of_yes = ["public", "switched", "Current on", "Retiring on"];
+    let kinds_of_yes = ["public", "switched", "delegated", "Current on", "Retiring on"];
     assert!(seen.keys().filter(|kind| !kind.starts_with("Ok")).count() == reasons, "not every reason came up");
     assert!(kinds_of_yes.iter().all(|yes| seen.keys().any(|kind| kind.contains(yes))), "not every kind of yes came up");
     assert!(seen.values().all(|count| *count >= SEEN_OFTEN), "some came up too seldom");

@@ -37,6 +37,8 @@ pub(crate) struct Credential {
     pub(crate) expires_at: Option<u64>,
     pub(crate) allow_ip: Option<Vec<&'static str>>,
     pub(crate) app_id: Option<u64>,
+    /// Mode and id of what a token was made from.
+    pub(crate) parent: Option<(&'static str, u64)>,
 }
 
 #[derive(Clone, Debug)]
@@ -159,8 +161,21 @@ fn decide(world: &World, ask: &Ask, target: &Target, now: u64) -> Result<Answer,
     ensure(credential.enabled, "Disabled")?;
     ensure(credential.not_before.is_none_or(|from| from <= now), "NotYetValid")?;
     ensure(credential.expires_at.is_none_or(|end| end > now), "Expired")?;
+    // A token does no more than what it was made from, own reason first. A parent that has a parent is none.
+    let named = |named: (&str, u64)| world.credentials.iter().find(|known| (known.mode, known.id) == named);
+    let parent = match credential.parent {
+        None => None,
+        Some(name) => Some(named(name).filter(|parent| parent.parent.is_none()).ok_or("BadCredential")?),
+    };
+    if let Some(parent) = parent {
+        ensure(!parent.revoked, "Revoked")?;
+        ensure(parent.enabled, "Disabled")?;
+        ensure(parent.not_before.is_none_or(|from| from <= now), "NotYetValid")?;
+        ensure(parent.expires_at.is_none_or(|end| end > now), "Expired")?;
+    }
     // 6
-    if let Some(blocks) = &credential.allow_ip {
+    for limited in [Some(credential), parent].into_iter().flatten() {
+        let Some(blocks) = &limited.allow_ip else { continue };
         let address = ask.address.as_deref().and_then(read_address).ok_or("IpNotAllowed")?;
         ensure(blocks.iter().any(|block| lies_in(block, &address)), "IpNotAllowed")?;
     }
@@ -171,6 +186,9 @@ fn decide(world: &World, ask: &Ask, target: &Target, now: u64) -> Result<Answer,
         ensure(wanted.is_none() || wanted == credential.agent, "AgentSwitchForbidden")?;
         credential.agent.ok_or("AgentRequired")?
     };
+    if let Some(parent) = parent {
+        ensure(parent.superuser || parent.agent == Some(acting), "AgentSwitchForbidden")?;
+    }
     let agent = world.agents.iter().find(|agent| agent.id == acting && !agent.removed).ok_or("AgentUnknown")?;
     ensure(agent.enabled, "AgentDisabled")?;
     // 8
@@ -187,6 +205,11 @@ fn decide(world: &World, ask: &Ask, target: &Target, now: u64) -> Result<Answer,
         let (denied, granted) = judge(&credential.tags, &tags);
         ensure(!denied, "TagDenied")?;
         ensure(granted, "TagNotGranted")?;
+        if let Some(parent) = parent {
+            let (denied, granted) = judge(&parent.tags, &tags);
+            ensure(!denied, "TagDenied")?;
+            ensure(granted, "TagNotGranted")?;
+        }
         let (denied, granted) = judge(&agent.permissions, &tags);
         ensure(!denied && granted, "AgentNotPermitted")?;
     }
@@ -195,7 +218,7 @@ fn decide(world: &World, ask: &Ask, target: &Target, now: u64) -> Result<Answer,
         mode: mode.to_string(),
         id,
         code: if is_current { "Current" } else { "Retiring" }.to_string(),
-        expires_at: [credential.expires_at, deadline].into_iter().flatten().min(),
+        expires_at: [credential.expires_at, deadline, parent.and_then(|p| p.expires_at)].into_iter().flatten().min(),
         app_id: credential.app_id,
         agent: agent.id,
         name: agent.name.clone(),

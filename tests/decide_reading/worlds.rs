@@ -94,9 +94,11 @@ fn credential() -> impl Strategy<Value = Record> {
     let codes = (0..4_usize, prop::option::weighted(0.6, (0..4_usize, NOW - 1..=NOW + 5)));
     let states = (prop::bool::weighted(0.95), prop::bool::weighted(0.05), time(), time());
     let blocks = prop::collection::vec(select(BLOCKS.to_vec()), 1..4);
+    // Some are not there, and some have a parent themselves.
+    let parent = (select(vec!["key", "key", "session", "token"]), select(vec![1, 2, 256]));
     let rest = (prop::option::weighted(0.2, blocks), prop::option::weighted(0.5, 0..3_u64));
-    (named, binding, codes, states, set(), rest).prop_map(
-        |((mode, id), (superuser, default, bound), (current, retiring), states, tags, (allow_ip, app_id))| {
+    (named, binding, codes, states, set(), rest, prop::option::weighted(0.5, parent)).prop_map(
+        |((mode, id), (superuser, default, bound), (current, retiring), states, tags, (allow_ip, app_id), parent)| {
             let (enabled, revoked, not_before, expires_at) = states;
             let superuser = superuser && mode == "key";
             Record::Credential(Credential {
@@ -114,6 +116,7 @@ fn credential() -> impl Strategy<Value = Record> {
                 expires_at,
                 allow_ip,
                 app_id: app_id.filter(|_| mode == "token"),
+                parent: parent.filter(|_| mode == "token"),
             })
         },
     )

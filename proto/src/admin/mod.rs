@@ -6,6 +6,7 @@
 //! | part | what is in it |
 //! |---|---|
 //! | here | requests and replies |
+//! | `delegation` | what a backend asks for at logouts, and to hand rights on |
 //! | `patch` | what an operator gives |
 //! | `record` | records as they stand |
 //! | `audit` | every change, in a chain of hashes |
@@ -15,6 +16,7 @@
 
 mod audit;
 mod backup;
+mod delegation;
 mod patch;
 mod record;
 mod rotate;
@@ -23,6 +25,7 @@ mod what_if;
 pub use audit::{AUDIT_WAIT_SECONDS_MAX, Audit, AuditFault, AuditPage, AuditVerdict};
 pub use backup::{BackupPart, Export, ExportPage, ExportedRecord};
 use bincode::{Decode, Encode};
+pub use delegation::{CloseAll, Mint};
 pub use patch::{
     AgentPatch, Clearable, CredentialName, CredentialPatch, EndpointPatch, Kind, Patch, RetiringPatch, Secret,
     Selector, SetText,
@@ -69,6 +72,10 @@ pub const EXPORT: u16 = 0x0313;
 pub const WHAT_IF: u16 = 0x030f;
 /// Type number of [`AdminRequest::Rotate`].
 pub const ROTATE: u16 = 0x030c;
+/// Type number of [`AdminRequest::CloseAll`].
+pub const CLOSE_ALL: u16 = 0x030d;
+/// Type number of [`AdminRequest::Mint`].
+pub const MINT: u16 = 0x030e;
 
 /// Type number of [`AdminReply::Done`].
 pub const DONE: u16 = 0x0401;
@@ -221,6 +228,10 @@ pub enum AdminRequest {
     WhatIf(WhatIf),
     /// Type [`ROTATE`].
     Rotate(Rotate),
+    /// Type [`CLOSE_ALL`].
+    CloseAll(CloseAll),
+    /// Type [`MINT`].
+    Mint(Mint),
 }
 
 impl AdminRequest {
@@ -249,6 +260,8 @@ impl AdminRequest {
             EXPORT => codec::decode(body).map(Self::Export),
             WHAT_IF => codec::decode(body).map(Self::WhatIf),
             ROTATE => codec::decode(body).map(Self::Rotate),
+            CLOSE_ALL => codec::decode(body).map(Self::CloseAll),
+            MINT => codec::decode(body).map(Self::Mint),
             _ => Err(frame.unknown_type()),
         }
     }
@@ -273,6 +286,8 @@ impl AdminRequest {
             Self::Export(body) => frame::put(out, EXPORT, request_id, body),
             Self::WhatIf(body) => frame::put(out, WHAT_IF, request_id, body),
             Self::Rotate(body) => frame::put(out, ROTATE, request_id, body),
+            Self::CloseAll(body) => frame::put(out, CLOSE_ALL, request_id, body),
+            Self::Mint(body) => frame::put(out, MINT, request_id, body),
         }
     }
 }
@@ -484,6 +499,7 @@ pub struct Refused {
 #[derive(Clone, PartialEq, Eq)]
 pub enum AdminReply {
     /// Type [`DONE`], to add, set, remove, show and rotate.
+    /// Type [`DONE`], to add, set, remove, show and mint.
     Done(Done),
     /// Type [`PAGE`], to list and reach.
     Page(Page),
@@ -493,7 +509,7 @@ pub enum AdminReply {
     Status(StatusReport),
     /// Type [`RECEIVED`], to upload: the part's number.
     Received(u32),
-    /// Type [`REPORT`], to apply.
+    /// Type [`REPORT`], to apply and to close all.
     Report(Report),
     /// Type [`IMPORTED`], to import.
     Imported(Imported),

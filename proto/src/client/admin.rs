@@ -260,6 +260,7 @@ fn resend(request: &AdminRequest) -> Resend {
         | AdminRequest::Apply(_)
         | AdminRequest::Import(_)
         | AdminRequest::Rotate(_) => Resend::Never,
+        AdminRequest::CloseAll(_) | AdminRequest::Mint(_) => Resend::Never,
     }
 }
 

@@ -1,10 +1,10 @@
 use keyward_proto::ErrorCode;
 use keyward_proto::admin::{
     AdminReply, AdminRequest, AgentPatch, AgentRecord, Apply, Audit, AuditFault, AuditPage, AuditVerdict, BackupPart,
-    CredentialName, CredentialPatch, CredentialRecord, Done, EndpointPatch, EndpointRecord, Explain, Explanation,
-    Export, ExportPage, ExportedRecord, FieldChange, FieldValue, Import, Imported, Kind, LastUse, List, Page, Patch,
-    Reach, Record, RefusalKind, Refused, RefusedPatch, Report, RetiringPatch, Rotate, Rotation, Secret, Selector,
-    SetText, StatusReport, Step, Upload, VerdictCount,
+    CloseAll, CredentialName, CredentialPatch, CredentialRecord, Done, EndpointPatch, EndpointRecord, Explain,
+    Explanation, Export, ExportPage, ExportedRecord, FieldChange, FieldValue, Import, Imported, Kind, LastUse, List,
+    Mint, Page, Patch, Reach, Record, RefusalKind, Refused, RefusedPatch, Report, RetiringPatch, Rotate, Rotation,
+    Secret, Selector, SetText, StatusReport, Step, Upload, VerdictCount,
 };
 use keyward_proto::query::{Mode, Reason, Verdict};
 
@@ -84,6 +84,7 @@ pub(crate) fn requests() -> Vec<Vector> {
     requests.extend(rotations());
     requests.extend(readings());
     requests.extend(uploads());
+    requests.extend(logins());
     requests
 }
 
@@ -225,6 +226,75 @@ fn readings() -> Vec<Vector> {
             "reach_nobody",
             "Token 18, no agent, the first page.",
             AdminRequest::Reach(Reach { mode: Mode::Token, id: 18, agent: None, after: Vec::new() }),
+        ),
+    ]
+}
+
+fn session_record() -> Record {
+    Record::Credential(CredentialRecord {
+        mode: Mode::Session,
+        id: 7,
+        label: String::new(),
+        superuser: false,
+        agent: Some(4),
+        default_agent: None,
+        app_id: None,
+        tags: "*".to_owned(),
+        enabled: true,
+        revoked: false,
+        not_before: None,
+        expires_at: Some(1_893_456_000),
+        allow_ip: None,
+        rate: None,
+        parent: None,
+        state: "enabled".to_owned(),
+        retiring_until: None,
+        last_used: None,
+        retiring_last_used: None,
+    })
+}
+
+fn logins() -> Vec<Vector> {
+    vec![
+        admin(
+            "open_session",
+            "A session of agent 4 until 1893456000; all else left out.",
+            AdminRequest::Add(Patch::Credential(CredentialPatch {
+                agent: Some(4),
+                expires_at: Some(Some(1_893_456_000)),
+                ..CredentialPatch::new(Mode::Session, None)
+            })),
+        ),
+        admin("close_session", "Closes session 7.", AdminRequest::Remove(Selector::Credential(Mode::Session, 7))),
+        admin(
+            "close_all",
+            "All sessions of agent 4.",
+            AdminRequest::CloseAll(CloseAll { mode: Mode::Session, agent: 4 }),
+        ),
+        admin(
+            "mint",
+            "From 'key 2:YWK2PGCS8CNW62SR8TBTBKWMY' for agent 4, for 900 seconds, tags as text 'tickets.*.list', app_id 9, \
+             label 'a job'.",
+            AdminRequest::Mint(Mint {
+                credential: secret("key 2:YWK2PGCS8CNW62SR8TBTBKWMY"),
+                agent: Some(4),
+                ttl: 900,
+                tags: Some(SetText::Text("tickets.*.list".to_owned())),
+                app_id: Some(9),
+                label: Some("a job".to_owned()),
+            }),
+        ),
+        admin(
+            "mint_plain",
+            "From 'token 18:TKQ2PGCS8CNW62SR8TBTBKWMY' for a second; all else left out.",
+            AdminRequest::Mint(Mint {
+                credential: secret("token 18:TKQ2PGCS8CNW62SR8TBTBKWMY"),
+                agent: None,
+                ttl: 1,
+                tags: None,
+                app_id: None,
+                label: None,
+            }),
         ),
     ]
 }
@@ -379,6 +449,15 @@ fn records() -> Vec<Vector> {
             AdminReply::Done(Done {
                 record: Some(key_record()),
                 credential: Some(secret("key 12:3RH0ZV7PGYT2XQ9M4KC8WB6NA")),
+            }),
+        ),
+        reply(
+            "done_new_session",
+            "Session 7 of agent 4, tags '*', enabled, expires_at 1893456000, state enabled; the new credential \
+             'session 7:SZQ2PGCS8CNW62SR8TBTBKWMY'.",
+            AdminReply::Done(Done {
+                record: Some(session_record()),
+                credential: Some(secret("session 7:SZQ2PGCS8CNW62SR8TBTBKWMY")),
             }),
         ),
         reply("done_removed", "No record, no credential.", AdminReply::Done(Done { record: None, credential: None })),

@@ -68,6 +68,12 @@ impl Planner<'_, '_> {
         {
             return Err(no_such_agent(&key, agent).into());
         }
+        if let (Record::Credential(credential), None) = (&new, &old)
+            && let Some(parent) = credential.parent
+            && let Some(why) = self.wrong_parent(&key, parent)?
+        {
+            return Err(why.into());
+        }
         let counts = &mut self.outcome.imported;
         match &old {
             None => counts.added += 1,

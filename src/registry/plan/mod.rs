@@ -4,6 +4,7 @@
 //! nothing: an order that is refused leaves no trace.
 
 mod difference;
+mod ended;
 mod import;
 mod merge;
 mod pending;
@@ -13,6 +14,7 @@ use std::collections::BTreeSet;
 
 pub use difference::{FieldChange, FieldValue};
 pub(super) use difference::{Fields, differing, fields};
+pub use ended::Sweep;
 pub use import::{Import, Imported};
 pub(super) use pending::Before;
 use pending::Pending;
@@ -48,6 +50,10 @@ pub enum Order {
     WhatIf(WhatIf),
     /// Changes a credential's codes.
     Rotate(Rotate),
+    /// Revokes those of the credentials that are not revoked yet.
+    End(Vec<(Mode, Id)>),
+    /// Nobody's but the daemon's own: takes away rows of what expired long ago.
+    Sweep(Sweep),
 }
 
 /// A whole file.
@@ -73,6 +79,8 @@ impl Order {
             Self::Apply(_) => Action::Apply,
             Self::Import(_) => Action::Import,
             Self::Rotate(_) => Action::Rotate,
+            Self::End(_) => Action::Close,
+            Self::Sweep(_) => Action::Sweep,
         }
     }
 
@@ -80,16 +88,16 @@ impl Order {
     /// reads would lack what went before.
     pub(super) const fn stands_alone(&self) -> bool {
         match self {
-            Self::Add(_) | Self::Set(_) | Self::Rotate(_) => false,
+            Self::Add(_) | Self::Set(_) | Self::Rotate(_) | Self::End(_) => false,
             Self::Remove(name) => matches!(name, RecordName::Agent(_)),
-            Self::Apply(_) | Self::Import(_) | Self::WhatIf(_) => true,
+            Self::Apply(_) | Self::Import(_) | Self::WhatIf(_) | Self::Sweep(_) => true,
         }
     }
 
     /// Whether it is planned only.
     pub(super) const fn is_dry_run(&self) -> bool {
         match self {
-            Self::Add(_) | Self::Set(_) | Self::Remove(_) | Self::Rotate(_) => false,
+            Self::Add(_) | Self::Set(_) | Self::Remove(_) | Self::Rotate(_) | Self::End(_) | Self::Sweep(_) => false,
             Self::Apply(apply) => apply.dry_run,
             Self::Import(import) => import.dry_run,
             Self::WhatIf(_) => true,
@@ -180,6 +188,11 @@ pub(super) fn plan(
         Order::Import(import) => planner.import(import)?,
         Order::WhatIf(what_if) => planner.what_if(what_if)?,
         Order::Rotate(rotate) => planner.rotate(rotate)?,
+        Order::End(credentials) => planner.end_all(&credentials)?,
+        Order::Sweep(sweep) => {
+            let change = planner.sweep(sweep)?;
+            return Ok(Plan { change, before: Vec::new(), outcome: planner.outcome });
+        }
     }
     let (change, before) = planner.pending.finish();
     Ok(Plan { change, before, outcome: planner.outcome })
@@ -226,6 +239,7 @@ impl Planner<'_, '_> {
     fn single(&mut self, edit: Edit, rule: Rule) -> Result<(), Stop> {
         let key = self.edit(edit, rule)?;
         self.check_references()?;
+        self.check_parents()?;
         self.outcome.record = self.read(&key)?.0;
         Ok(())
     }
@@ -259,6 +273,7 @@ impl Planner<'_, '_> {
             }
         }
         self.check_references()?;
+        self.check_parents()?;
         self.check_removed_agents()
     }
 
@@ -284,11 +299,27 @@ impl Planner<'_, '_> {
         let (old, read_at) = self.read(key)?;
         let old = old.filter(|old| !matches!(old, Record::Endpoint(endpoint) if endpoint.removed));
         expect(key, old.as_ref(), &edit, rule)?;
+        if old.is_none() {
+            self.expect_never_used(key)?;
+        }
         let new = self.merge(key, old.as_ref(), edit, rule)?;
         if old.as_ref().is_some_and(|old| old.is_ended() && *old != new) {
             return Err(format!("{key} is revoked, for ever: nothing of it can be changed").into());
         }
         Ok(Merged { old, new, read_at })
+    }
+
+    /// The rows of expired tokens and sessions are taken away, and their ids are used up all the same.
+    fn expect_never_used(&self, key: &RecordKey) -> Result<(), Stop> {
+        match key {
+            RecordKey::Credential(mode, id) if id.get() <= self.transaction.swept_through(*mode) => Err(format!(
+                "{key} may have been used before: expired {mode}s up to {} were removed, and no id is used again; give a \
+                 higher id, or take it out of the file",
+                self.transaction.swept_through(*mode)
+            )
+            .into()),
+            RecordKey::Credential(..) | RecordKey::Agent(_) | RecordKey::Endpoint(..) => Ok(()),
+        }
     }
 
     fn merge(&mut self, key: &RecordKey, old: Option<&Record>, edit: Edit, rule: Rule) -> Result<Record, Stop> {
@@ -402,12 +433,15 @@ impl Planner<'_, '_> {
             .collect();
         for (key, agent) in named {
             if !self.agent_will_be(agent)? {
-                let index = self.places.get(&key).copied();
-                let message = no_such_agent(&key, agent);
-                return Err(Stop::Refused(Refusal::Invalid { index, message }));
+                return Err(self.refused_at(&key, no_such_agent(&key, agent)));
             }
         }
         Ok(())
+    }
+
+    /// A refusal that names the place of the record at fault.
+    fn refused_at(&self, key: &RecordKey, message: String) -> Stop {
+        Stop::Refused(Refusal::Invalid { index: self.places.get(key).copied(), message })
     }
 
     fn agent_will_be(&mut self, id: Id) -> Result<bool, Stop> {

@@ -26,7 +26,7 @@ impl Pending {
     /// Puts a record. Of one that was put before the later form counts, what it was at first, and the revision it was
     /// first read at.
     pub(super) fn put(&mut self, key: RecordKey, before: Option<Record>, record: Record, read_at: Revision) {
-        let Change { expected, records } = &mut self.change;
+        let Change { expected, records, removed: _ } = &mut self.change;
         let place = *self.index.entry(key.clone()).or_insert(records.len());
         match records.get_mut(place) {
             Some(known) => *known = record,
@@ -36,6 +36,12 @@ impl Pending {
                 self.before.push(before.map(Box::new));
             }
         }
+    }
+
+    /// Those that were not there before.
+    pub(super) fn iter_new(&self) -> impl Iterator<Item = (&RecordKey, &Record)> {
+        let both = self.change.expected.iter().zip(&self.change.records);
+        both.filter(|((_, read_at), _)| *read_at == Revision(0)).map(|((key, _), record)| (key, record))
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (&RecordKey, &Record)> {
@@ -48,14 +54,14 @@ impl Pending {
 
     /// The change in the order of its keys, in which the database takes it fastest, and what each record was.
     pub(super) fn finish(self) -> (Change, Vec<Before>) {
-        let Change { expected, records } = self.change;
+        let Change { expected, records, removed } = self.change;
         if expected.is_sorted_by(|(one, _), (next, _)| one <= next) {
-            return (Change { expected, records }, self.before);
+            return (Change { expected, records, removed }, self.before);
         }
         let mut all: Vec<_> = expected.into_iter().zip(records.into_iter().zip(self.before)).collect();
         all.sort_unstable_by(|((one, _), _), ((other, _), _)| one.cmp(other));
         let (expected, (records, before)) = all.into_iter().unzip();
-        (Change { expected, records }, before)
+        (Change { expected, records, removed }, before)
     }
 }
 

@@ -1,0 +1,65 @@
+//! Tokens that were made from another credential: at each step of the table the token is judged first, then its parent.
+
+use super::{
+    Asker, Known, Presented, Stop, acting_agent, credential_in_force, enabled_agent, presented_credential,
+    proven_credential,
+};
+use crate::directory::{Directory, HotCredential, Lookup};
+use crate::model::{Identity, Reason, UnixSeconds, Verdict};
+
+/// The parent of a token that has one. One that is gone, and one that has a parent itself, stand for nothing: the token
+/// is dead with them.
+pub(super) fn parent<'d>(
+    directory: &'d Directory,
+    credential: &HotCredential,
+) -> Result<Option<&'d HotCredential>, Stop> {
+    let Some((mode, id)) = credential.parent() else { return Ok(None) };
+    match directory.credential(mode, id.get()) {
+        Lookup::Found(parent) if parent.parent().is_none() => Ok(Some(parent)),
+        Lookup::Found(_) | Lookup::Absent => Err(Reason::BadCredential.into()),
+        Lookup::Damaged => Err(Stop::Fault),
+    }
+}
+
+/// Step 5 for a parent.
+pub(super) fn in_force(parent: Option<&HotCredential>, now: UnixSeconds) -> Result<(), Reason> {
+    parent.map_or(Ok(()), |parent| credential_in_force(parent, now))
+}
+
+/// Step 6 for a parent.
+pub(super) fn address_allowed(parent: Option<&HotCredential>, asker: &Asker<'_>) -> Result<(), Reason> {
+    parent.map_or(Ok(()), |parent| super::address_allowed(parent, asker))
+}
+
+/// Step 7 for a parent: the token acts as nobody that its parent could not act as.
+pub(super) fn may_act_as(parent: Option<&HotCredential>, agent: u64) -> Result<(), Reason> {
+    parent.map_or(Ok(()), |parent| acting_agent(parent, Some(agent)).map(drop))
+}
+
+/// Who presents this credential, for a token to be made from it: steps 3, 4, 5 and 7. Whoever asks for the token is no
+/// client of a web server, so that there is no address to judge (step 6); the token's own uses are judged by it.
+///
+/// # Errors
+/// What a question would get.
+pub fn prove<'d>(
+    directory: &'d Directory,
+    header: &[u8],
+    agent: Option<u64>,
+    now: UnixSeconds,
+) -> Result<Identity<'d>, Verdict<'d>> {
+    let proven = || -> Result<Known<'d>, Stop> {
+        let asker = Asker { credential: Some(header), ..Asker::default() };
+        let mut presented = Presented { credential: presented_credential(&asker)?, found: None };
+        let found = presented.find(directory);
+        let presented = presented.credential;
+        let (credential, code) = proven_credential(directory.pepper(), &presented, found, now)?;
+        credential_in_force(credential, now)?;
+        let parent = parent(directory, credential)?;
+        in_force(parent, now)?;
+        let agent_id = acting_agent(credential, agent)?;
+        let acting = enabled_agent(directory, agent_id)?;
+        let switched = agent.is_some() && credential.agent() != Some(agent_id);
+        Ok(Known { mode: presented.mode, id: presented.id, credential, parent, code, agent: acting, switched })
+    };
+    proven().map(|known| known.identity()).map_err(Verdict::from)
+}

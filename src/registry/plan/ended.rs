@@ -1,0 +1,88 @@
+//! What ends without an operator naming it: an agent's sessions together, and rows of what expired long ago.
+
+use super::{Planner, Stop};
+use crate::model::{Change, Credential, Id, Mode, Record, RecordKey, RecordName, UnixSeconds};
+use crate::store::StoreFault;
+
+/// The daemon's own order: tokens and sessions whose rows may go. Each is judged once more by its row as it is then.
+pub struct Sweep {
+    /// They were found expired.
+    pub credentials: Vec<(Mode, Id)>,
+    /// Those that expired at this time or before go.
+    pub until: UnixSeconds,
+}
+
+impl Planner<'_, '_> {
+    /// Revokes those that are there and not revoked yet.
+    pub(super) fn end_all(&mut self, credentials: &[(Mode, Id)]) -> Result<(), Stop> {
+        for (mode, id) in credentials {
+            let key = RecordKey::Credential(*mode, *id);
+            if let (Some(record), read_at) = self.read(&key)?
+                && !record.is_ended()
+            {
+                self.end(key, record, read_at);
+            }
+        }
+        Ok(())
+    }
+
+    /// A damaged row stays, and what stands beside it goes.
+    pub(super) fn sweep(&mut self, sweep: Sweep) -> Result<Change, Stop> {
+        let Sweep { mut credentials, until } = sweep;
+        credentials.sort_unstable();
+        credentials.dedup();
+        let mut change = Change::default();
+        for (mode, id) in credentials {
+            let key = RecordKey::Credential(mode, id);
+            match self.read(&key) {
+                Ok((Some(Record::Credential(credential)), read_at)) if self.is_over(&credential, until) => {
+                    change.expected.push((key, read_at));
+                    change.removed.push((mode, id));
+                    self.outcome.removed.push(RecordName::Credential(mode, id));
+                }
+                Ok(_) => {}
+                Err(Stop::Fault(fault @ StoreFault::BadRow { .. })) => tracing::error!(%fault, "an expired row stays"),
+                Err(stop) => return Err(stop),
+            }
+        }
+        Ok(change)
+    }
+
+    fn is_over(&self, credential: &Credential, until: UnixSeconds) -> bool {
+        let Credential { mode, expires_at, parent, .. } = credential;
+        self.compiler.directory().is_over(*mode, *expires_at, *parent, until)
+    }
+
+    /// A new token's parent is there, and is no token that was made from another one.
+    pub(super) fn check_parents(&mut self) -> Result<(), Stop> {
+        let new: Vec<(RecordKey, (Mode, Id))> = self
+            .pending
+            .iter_new()
+            .filter_map(|(key, record)| match record {
+                Record::Credential(credential) => Some((key.clone(), credential.parent?)),
+                Record::Agent(_) | Record::Endpoint(_) => None,
+            })
+            .collect();
+        for (key, parent) in new {
+            if let Some(why) = self.wrong_parent(&key, parent)? {
+                return Err(self.refused_at(&key, why));
+            }
+        }
+        Ok(())
+    }
+
+    /// Why a new token can't be made from `parent`.
+    pub(super) fn wrong_parent(&mut self, key: &RecordKey, (mode, id): (Mode, Id)) -> Result<Option<String>, Stop> {
+        let named = RecordKey::Credential(mode, id);
+        if *key == named {
+            return Ok(Some(format!("{key} names itself as its parent: give what it is made from")));
+        }
+        Ok(match self.read(&named)?.0 {
+            Some(Record::Credential(Credential { parent: Some((mode, id)), .. })) => Some(format!(
+                "{key} can't be made from {named}, which was made from {mode} {id} itself: make it from {mode} {id}"
+            )),
+            Some(_) => None,
+            None => Some(format!("{key} names {named} as its parent: there is no such {mode}")),
+        })
+    }
+}
