@@ -7,7 +7,7 @@ use serde::{Serialize, Serializer};
 use super::plan::{Before, FieldValue, Fields, differing, fields};
 use super::writer::{Job, Writer, caught};
 use super::{Registry, Shared};
-use crate::model::{Change, Id, Kind, Mode, Record, RecordName, Revision, UnixSeconds};
+use crate::model::{Binding, Change, Id, Kind, Mode, Record, RecordName, Revision, UnixSeconds};
 use crate::store::{AuditCheck, AuditPage, Head, Retention, StoreFault, Transaction};
 
 /// A record of the audit ends behind the change that takes it to so many bytes; what is left goes into the next one. So
@@ -188,15 +188,20 @@ impl Entry {
 
 /// Of the millions that an import may bring: whom they act as and what they may do, where it is not the usual.
 fn told_of_imported(record: &Record) -> Fields {
-    let told = |(field, value): &(&'static str, FieldValue)| match *field {
-        "agent" | "default_agent" => true,
-        "parent" => *value != FieldValue::Null,
-        "superuser" | "revoked" => *value == FieldValue::Bool(true),
-        "enabled" => *value == FieldValue::Bool(false),
-        "tags" => !matches!(value, FieldValue::Text(text) if text == "*"),
-        _ => false,
+    let Record::Credential(credential) = record else { return fields(record) };
+    let mut told = match credential.binding {
+        Binding::Agent(id) => vec![("agent", FieldValue::Number(id.get()))],
+        Binding::Superuser { default } => {
+            let default = default.map(|id| ("default_agent", FieldValue::Number(id.get())));
+            [("superuser", FieldValue::Bool(true))].into_iter().chain(default).collect()
+        }
     };
-    fields(record).into_iter().filter(told).collect()
+    told.extend(credential.parent.map(|(mode, id)| ("parent", FieldValue::Text(format!("{mode} {id}")))));
+    let tags = credential.tags.to_string();
+    told.extend((tags != "*").then_some(("tags", FieldValue::Text(tags))));
+    told.extend((!credential.enabled).then_some(("enabled", FieldValue::Bool(false))));
+    told.extend(credential.revoked.then_some(("revoked", FieldValue::Bool(true))));
+    told
 }
 
 impl Serialize for EntryId {
