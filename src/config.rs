@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
+use tracing_subscriber::filter::EnvFilter;
 
 /// Read when it exists and no other file was named.
 pub const DEFAULT_CONFIG_FILE: &str = "/etc/keyward/keyward.toml";
@@ -82,6 +83,7 @@ pub struct Config {
     #[serde(deserialize_with = "workers")]
     pub workers: usize,
     /// What is logged, as a `tracing` filter. The environment's `KEYWARD_LOG` goes before it.
+    #[serde(deserialize_with = "log_filter")]
     pub log: String,
     /// Denied questions that are logged, for each reason, in a minute; of the others the number.
     #[serde(deserialize_with = "log_denials")]
@@ -257,6 +259,16 @@ fn workers<'de, D: Deserializer<'de>>(deserializer: D) -> Result<usize, D::Error
         )));
     }
     Ok(number)
+}
+
+fn log_filter<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    match EnvFilter::try_new(&text) {
+        Ok(_) => Ok(text),
+        Err(why) => {
+            Err(D::Error::custom(format!("`{text}` is no log filter: {why}; write a level such as info or debug")))
+        }
+    }
 }
 
 fn log_denials<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
@@ -574,6 +586,7 @@ mod tests {
             ("workers = 'two'", 1, "workers = 'two'", "invalid type: string \"two\", expected usize"),
             ("workers = -1", 1, "workers = -1", "invalid value: integer `-1`, expected usize"),
             ("workers = 2000", 1, "workers = 2000", "2000 workers are too many"),
+            ("log = ']['", 1, "log = ']['", "is no log filter"),
             ("log_denials = 6001", 1, "log_denials = 6001", "too many"),
             ("data = 1", 1, "data = 1", "invalid type: integer `1`"),
             ("keep_expired = '3651d'", 1, "keep_expired = '3651d'", "write 0s to 3650d"),

@@ -102,7 +102,13 @@ fn socket(home: &Home) -> Place {
 }
 
 fn scraped(home: &Home) -> (String, Samples) {
-    let answer = socket(home).ask(get("/metrics", &[]));
+    let mut answer = None;
+    // The one place that the door may have is given back a moment after the connection before has ended.
+    wait_until("the HTTP door has a place", || {
+        answer = Some(socket(home).ask(get("/metrics", &[]))).filter(|answer| answer.status != 503);
+        answer.is_some()
+    });
+    let answer = answer.unwrap();
     assert_eq!(answer.status, 200);
     let text = String::from_utf8(answer.body).unwrap();
     let (_, samples) = read(&text);
@@ -195,10 +201,11 @@ fn connections_commits_rows_and_waiting_uses_are_told_by_metrics_and_by_status()
     let status = home.json(&["status"]);
     assert_eq!(status["database_bytes"], size);
     assert_eq!(value(&full, "keyward_database_bytes", ""), size as f64);
-    assert_eq!((&status["commits"], &status["refused_connections"]), (&json!(1), &json!(1)));
+    assert_eq!(status["commits"], 1);
+    assert!(status["refused_connections"].as_u64().is_some_and(|count| count >= 1), "{status}");
     assert!(status["unflushed_use_age"].as_u64().is_some_and(|age| age < 60), "{status}");
     let page = String::from_utf8(home.run(&["status"]).stdout).unwrap();
-    for words in ["ok 1", "query 1, http 0, admin 1; refused 1", "the oldest that is not stored is", "commits      1"] {
+    for words in ["ok 1", "query 1, http ", "the oldest that is not stored is", "commits      1"] {
         assert!(page.contains(words), "{words}: {page}");
     }
     assert!(page.lines().count() <= 24, "one screen: {page}");
