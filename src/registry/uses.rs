@@ -127,13 +127,24 @@ impl UseBook {
         taken.into_iter().filter_map(waiting).collect()
     }
 
-    /// A code that was current is retiring now: what was noted of it is kept under its own mark.
-    pub(super) fn set_aside(&self, (mode, id): (Mode, Id), retiring: CodeMark, now: UnixSeconds) {
+    /// Another code is current now in place of `old`: what was noted of that is kept under its whole mark, and none of it
+    /// is taken for a use of the other.
+    pub(super) fn set_aside(&self, (mode, id): (Mode, Id), old: CodeMark, now: UnixSeconds) {
         let Some(cell) = self.words[mode.index()].find(id.get()) else { return };
         let word = Word(cell.load(Ordering::Relaxed));
-        let Some(used) = word.last_use(retiring, now) else { return };
-        self.shard(id.get()).entry((mode, id.get())).or_default().note(used);
-        clear(cell, word);
+        match word.last_use(old, now) {
+            Some(used) => {
+                let mut shard = self.shard(id.get());
+                if shard.len() < SHARD_ENTRIES_MAX {
+                    shard.entry((mode, id.get())).or_default().note(used);
+                }
+            }
+            // The other's already.
+            None if word.waits() => return,
+            None => {}
+        }
+        // Failing means that the other code was used just now.
+        let _ = cell.compare_exchange(word.0, 0, Ordering::Relaxed, Ordering::Relaxed);
     }
 
     /// The word of a credential, if it may have one.
@@ -274,8 +285,8 @@ fn clear(cell: &AtomicU64, word: Word) {
     let _ = cell.compare_exchange(word.0, word.0 & !WAITS, Ordering::Relaxed, Ordering::Relaxed);
 }
 
-/// A use in one word: a bit that says that it waits to be stored, the lower 23 bits of its time, a byte of the code's mark, and the
-/// IPv4 address, 0 for none. Words are stored and cleared within minutes, so 97 days tell times apart.
+/// A use in one word: a bit that says that it waits to be stored, the lower 23 bits of its time, a byte of the code's
+/// mark, and the IPv4 address, 0 for none. Words are stored within minutes, so 97 days tell times apart.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Word(u64);
 
@@ -311,7 +322,7 @@ impl Word {
         self.0 & WAITS != 0
     }
 
-    /// Whether the code of `used` was used before, since the start. One in 256 codes that take another's place looks so.
+    /// Whether the code of `used` was used before, since the start.
     const fn knows(self, used: Self) -> bool {
         self.0 != 0 && self.mark() == used.mark()
     }

@@ -14,7 +14,7 @@ use super::plan::{self, Order, Outcome, Refusal, Stop};
 use super::uses::Place;
 use super::{Reading, Shared, Stage};
 use crate::directory::{Compiler, Directory, Lookup};
-use crate::model::{Change, CodeMark, Codes, Credential, Id, Mode, Record, Revision};
+use crate::model::{Change, CodeMark, Credential, Id, Mode, Record, Revision};
 use crate::store::{Head, Loaded, StoreFault};
 use crate::tags::TagSet;
 
@@ -212,7 +212,8 @@ impl Writer {
         }
         let began = Instant::now();
         let records = || changes.iter().flat_map(|(change, _)| &change.records);
-        let rotated: Vec<_> = records().filter_map(|record| rotated(self.compiler.directory(), record)).collect();
+        let directory = self.compiler.directory();
+        let replaced: Vec<_> = records().filter_map(|record| replaced_code(directory, record)).collect();
         // Together as far as no record comes twice: keys that were added one after the other share a leaf.
         let (mut together, mut keys) = (Vec::new(), FxHashSet::default());
         for record in records() {
@@ -233,7 +234,7 @@ impl Writer {
         self.shared.publish(&self.compiler, &self.head);
         self.shared.publishes.observe(began.elapsed());
         let Reading { uses, clock, .. } = &self.shared.reading;
-        for (mode, id, code) in rotated {
+        for (mode, id, code) in replaced {
             uses.set_aside((mode, id), code, clock.now());
         }
         self.shared.observe(Stage::Published);
@@ -353,13 +354,11 @@ fn current_code(directory: &Directory) -> impl Fn(Mode, u64) -> Option<CodeMark>
     }
 }
 
-/// Credentials whose current code is retiring from this change on.
-fn rotated(directory: &Directory, record: &Record) -> Option<(Mode, Id, CodeMark)> {
-    let Record::Credential(Credential { mode, id, codes: Codes { retiring: Some(old), .. }, .. }) = record else {
-        return None;
-    };
+/// The credential and its current code until now, when another code takes its place with this record.
+fn replaced_code(directory: &Directory, record: &Record) -> Option<(Mode, Id, CodeMark)> {
+    let Record::Credential(Credential { mode, id, codes, .. }) = record else { return None };
     match directory.credential(*mode, id.get()) {
-        Lookup::Found(known) if *known.hash() == old.hash => Some((*mode, *id, old.hash.mark())),
+        Lookup::Found(known) if *known.hash() != codes.current => Some((*mode, *id, known.hash().mark())),
         Lookup::Found(_) | Lookup::Absent | Lookup::Damaged => None,
     }
 }

@@ -3,6 +3,7 @@
 //! A plan reads through the open transaction, so it sees the changes that went before it in the same group, and writes
 //! nothing: an order that is refused leaves no trace.
 
+mod codes;
 mod difference;
 mod ended;
 mod import;
@@ -20,14 +21,12 @@ pub(super) use pending::Before;
 use pending::Pending;
 pub use rotate::{Rotate, Rotation};
 use rustc_hash::FxHashMap;
-use zeroize::Zeroizing;
 
 use super::audit::Action;
 use super::what_if::{Preview, WhatIf};
 use crate::directory::{Compiler, Lookup};
-use crate::model::secret::NEW_CODE_CHARS;
 use crate::model::{
-    Change, Code, CodeHash, CredentialEdit, Edit, Id, Kind, Mode, Record, RecordKey, RecordName, Revision, UnixSeconds,
+    Change, Code, CredentialEdit, Edit, Id, Kind, Mode, Record, RecordKey, RecordName, Revision, UnixSeconds,
 };
 use crate::store::{Reader, StoreFault, Transaction};
 
@@ -341,25 +340,6 @@ impl Planner<'_, '_> {
             (Edit::Agent(_) | Edit::Credential(_), _, _) => Err("an id is needed".to_string()),
         };
         merged.map_err(|why| format!("{key}: {why}").into())
-    }
-
-    /// Makes a code for a new credential that was given none.
-    fn make_code(&mut self, id: Id, edit: &CredentialEdit, may_make: bool) -> Result<Option<CodeHash>, Stop> {
-        if edit.code.is_some() || !may_make {
-            return Ok(None);
-        }
-        self.new_code(edit.mode, id).map(Some)
-    }
-
-    /// Makes a code, to be shown once, and its hash.
-    fn new_code(&mut self, mode: Mode, id: Id) -> Result<CodeHash, Stop> {
-        let mut random = Zeroizing::new([0; NEW_CODE_CHARS]);
-        getrandom::fill(random.as_mut_slice())
-            .map_err(|error| unavailable(format!("the system gave no random bytes: {error}")))?;
-        let code = Code::from_random(&random);
-        let hash = self.compiler.directory().pepper().hash(mode, id.get(), code.presented());
-        self.outcome.new_code = Some(code);
-        Ok(hash)
     }
 
     fn remove(&mut self, name: &RecordName) -> Result<(), Stop> {

@@ -3,7 +3,8 @@
 use super::{Planner, Stop, difference, missing};
 use crate::model::{Code, Codes, Credential, Id, Mode, Record, RecordKey, RetiringCode, UnixSeconds};
 
-/// The longest time that an old code is accepted beside a new one: 365 days.
+/// The longest time that an old code is accepted beside a new one: a year. Who needs both for longer needs two keys, which
+/// can be told apart and ended one by one.
 const GRACE_SECONDS_MAX: u64 = 365 * 86_400;
 
 /// A credential's codes are to change, and nothing else of it.
@@ -58,7 +59,7 @@ impl Planner<'_, '_> {
         let (mode, id) = (old.mode, old.id);
         if grace > GRACE_SECONDS_MAX {
             let days = GRACE_SECONDS_MAX / 86_400;
-            let why = "what is to live beside it for longer is a credential of its own";
+            let why = "give a shorter grace, or add another credential for what needs longer";
             return Err(format!("{mode} {id}: the old code can be accepted for {days} days at most: {why}").into());
         }
         let current = match code {

@@ -174,12 +174,24 @@ fn a_burst_of_first_uses_is_taken_in_bounded_parts_and_the_rest_waits_for_the_ro
 }
 
 #[test]
+fn what_was_noted_of_a_replaced_code_is_not_taken_for_a_use_of_one_that_looks_alike() {
+    let (book, agent) = (UseBook::new(), AgentTerms::new(1, "Admin", []));
+    let [old, alike] = [0, 1].map(|last| CodeMark::from_bytes([5, 5, 5, 5, 5, 5, 5, last]));
+    book.note(&identity(&agent, 7, CodeSlot::Current, old), NOW, None);
+    book.take_first(NOW, |_, _| Some(old));
+    book.set_aside((Mode::Key, Id::new(7).unwrap()), old, NOW);
+    let noted: Vec<CodeMark> = book.waiting((Mode::Key, 7), alike, NOW).iter().map(|used| used.code).collect();
+    assert_eq!(noted, [old]);
+    book.note(&identity(&agent, 7, CodeSlot::Current, alike), NOW, None);
+    assert_eq!(book.take_first(NOW, |_, _| Some(alike)).len(), 1, "and its first use is one");
+}
+
+#[test]
 fn what_was_noted_of_a_code_that_is_retiring_now_stays_known_beside_the_new_ones_use() {
     let (book, agent) = (UseBook::new(), AgentTerms::new(1, "Admin", []));
     let (old, new) = (mark(1), mark(2));
     book.note(&identity(&agent, 7, CodeSlot::Current, old), NOW, Some(b"10.0.0.1"));
     book.set_aside((Mode::Key, Id::new(7).unwrap()), old, NOW);
-    book.set_aside((Mode::Key, Id::new(8).unwrap()), old, NOW);
     book.note(&identity(&agent, 7, CodeSlot::Current, new), NOW, Some(b"10.0.0.2"));
     let mut found = round(&book, 2, true);
     found.sort_by_key(|(_, used)| used.address);
