@@ -11,9 +11,11 @@ use crate::config::parse_duration;
 
 mod bench;
 mod endpoint;
+mod key_import;
 
 pub(super) use bench::{Bench, BenchCommand, BenchLoad, BenchRun};
 pub(super) use endpoint::{EndpointCommand, EndpointImport, EndpointList};
+pub(super) use key_import::{ImportFormat, KeyImport};
 
 /// Ids that can be written are at most this (2^53 - 1), safe in every language.
 const ID_MAX: u64 = (1 << 53) - 1;
@@ -188,6 +190,9 @@ pub enum KeyCommand {
     Disable(OneId),
     /// Refuse it for ever
     Revoke(OneId),
+    /// Take over keys from a file, with their codes or other systems' hashes of them
+    #[command(after_help = key_import::KEY_IMPORT_HELP)]
+    Import(KeyImport),
 }
 
 /// `key add`

@@ -18,7 +18,7 @@ use super::error::{CliError, Exit};
 use super::forms::{RecordForm, RemovedForm};
 use super::output::{Reader, json, print, print_json, print_new_code};
 use super::tables::{Table, escape};
-use super::{Context, import, input, records, times};
+use super::{Context, import, input, key_import, records, times};
 use crate::tags::TagRef;
 
 /// Said where a new code is shown.
@@ -78,6 +78,7 @@ pub(super) fn key(context: &Context, command: KeyCommand) -> Result<Exit, CliErr
         KeyCommand::Enable(one) => switch_key(context, one.id, true),
         KeyCommand::Disable(one) => switch_key(context, one.id, false),
         KeyCommand::Revoke(one) => context.remove(Selector::Credential(Mode::Key, one.id)),
+        KeyCommand::Import(args) => key_import::import(context, &args),
     }
 }
 

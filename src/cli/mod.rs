@@ -24,6 +24,7 @@ mod file;
 mod forms;
 mod import;
 mod input;
+mod key_import;
 mod openapi;
 mod output;
 mod pages;

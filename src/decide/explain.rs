@@ -98,7 +98,7 @@ impl Told {
         let result = match &outcome {
             Ok(_) => StepResult::Passed,
             Err(Stop::Deny(reason)) => StepResult::Denied(*reason),
-            Err(Stop::Fault) => StepResult::Unavailable,
+            Err(Stop::Fault | Stop::Unproven) => StepResult::Unavailable,
         };
         self.note(number, result, why);
         outcome
@@ -130,7 +130,8 @@ impl Told {
         let (agent_id, agent) = self.agent(directory, credential, wanted)?;
         let endpoint = self.check(8, found, route_words(found))?;
         let switched = wanted.is_some() && credential.agent() != Some(agent_id);
-        let identity = super::Known { mode, id, credential, code: CodeSlot::Current, agent, switched }.identity();
+        let (code, code_mark) = (CodeSlot::Current, credential.hash().mark());
+        let identity = super::Known { mode, id, credential, code, code_mark, agent, switched }.identity();
         self.permissions(directory, endpoint, (credential, agent), &identity)?;
         self.note(12, StepResult::Skipped, "explaining takes nothing from a rate limit");
         Ok(Terms { identity: Some(identity), route: Some(endpoint.route()) })
@@ -160,7 +161,7 @@ impl Told {
             Ok(agent) => format!("agent {agent_id} is {:?}, enabled", agent.terms.name()),
             Err(Stop::Deny(Reason::AgentDisabled)) => format!("agent {agent_id} is disabled"),
             Err(Stop::Deny(_)) => format!("there is no agent {agent_id}"),
-            Err(Stop::Fault) => format!("agent {agent_id} can't be found among damaged rows"),
+            Err(Stop::Fault | Stop::Unproven) => format!("agent {agent_id} can't be found among damaged rows"),
         };
         self.check(7, outcome, why).map(|agent| (agent_id, agent))
     }

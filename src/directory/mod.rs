@@ -13,8 +13,8 @@ pub use slots::DENSE_IDS;
 use slots::Slots;
 
 use crate::model::{
-    AgentTerms, AllowList, Binding, CodeHash, CodeSlot, Codes, Credential, Id, Kind, Mode, Modes, Pepper, RetiringCode,
-    Revision, Route, ShortList, TextList, UnixSeconds,
+    AgentTerms, AllowList, Binding, CodeHash, CodeSlot, Codes, Credential, Foreign, Id, Kind, Mode, Modes, Pepper,
+    RetiringCode, Revision, Route, ShortList, SlowHash, TextList, UnixSeconds,
 };
 use crate::route::{Method, Router};
 use crate::tags::CompiledSet;
@@ -84,6 +84,7 @@ struct RareParts {
     not_before: Option<UnixSeconds>,
     allow_ip: Option<AllowList>,
     app_id: Option<u64>,
+    slow: Option<SlowHash>,
 }
 
 /// The place of a compiled set in its directory.
@@ -102,9 +103,13 @@ impl HotCredential {
             not_before: credential.not_before,
             allow_ip: credential.allow_ip.clone(),
             app_id: credential.app_id,
+            slow: credential.foreign.as_ref().and_then(Foreign::slow).cloned(),
         };
-        let is_plain =
-            rare.retiring.is_none() && rare.not_before.is_none() && rare.allow_ip.is_none() && rare.app_id.is_none();
+        let is_plain = rare.retiring.is_none()
+            && rare.not_before.is_none()
+            && rare.allow_ip.is_none()
+            && rare.app_id.is_none()
+            && rare.slow.is_none();
         Self {
             hash: current,
             agent,
@@ -184,6 +189,12 @@ impl HotCredential {
     #[must_use]
     pub fn app_id(&self) -> Option<u64> {
         self.rare.as_ref().and_then(|rare| rare.app_id)
+    }
+
+    /// The text of another system's slow hash, whose fingerprint one of its codes is.
+    #[must_use]
+    pub fn slow(&self) -> Option<&SlowHash> {
+        self.rare.as_ref().and_then(|rare| rare.slow.as_ref())
     }
 
     /// Its tag set.

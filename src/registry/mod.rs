@@ -6,7 +6,9 @@
 
 mod clock;
 mod plan;
+mod proofs;
 mod reading;
+mod upgrades;
 mod uses;
 mod writer;
 
@@ -20,10 +22,13 @@ use std::thread::JoinHandle;
 use tokio::sync::oneshot;
 
 pub use plan::{Apply, FieldChange, FieldValue, Import, Imported, Order, Outcome, Refusal};
+use proofs::Pool;
+pub use proofs::Settled;
 pub use reading::{Counts, Reading, View};
 
 pub use crate::decide::{
-    Asker, BATCH_TARGETS_MAX, Explanation, Inquiry, ReachPage, Reachable, Step, StepResult, Target, Unreached,
+    Asker, BATCH_TARGETS_MAX, Explanation, Inquiry, ReachPage, Reachable, Step, StepResult, Target, Unreached, Upgrade,
+    Wanted,
 };
 use crate::directory::Compiler;
 use crate::model::{Kind, Mode, Pepper, Record, RecordName, Revision, UnixSeconds};
@@ -92,6 +97,7 @@ pub struct Registry {
     shared: Arc<Shared>,
     jobs: Option<Sender<Job>>,
     writer: Option<JoinHandle<()>>,
+    pool: Pool,
 }
 
 /// A summary of the state for `status`.
@@ -148,14 +154,21 @@ impl Registry {
                 let shared = Arc::clone(&shared);
                 move || run_writer(writer, &received, &shared)
             })
-            .map_err(|error| OpenError::Io(path, error))?;
-        Ok(Self { shared, jobs: Some(jobs), writer: Some(thread) })
+            .map_err(|error| OpenError::Io(path.clone(), error))?;
+        let pool = Pool::start(Arc::clone(&shared.reading.proofs)).map_err(|error| OpenError::Io(path, error))?;
+        shared.reading.upgrades.connect(Some(jobs.clone()));
+        Ok(Self { shared, jobs: Some(jobs), writer: Some(thread), pool })
     }
 
     /// The state as published now, for the questions of one read of a socket.
     #[must_use]
     pub fn view(&self) -> View<'_> {
         self.shared.reading.view()
+    }
+
+    /// Has a code tried against another system's slow hash, and waits for the outcome.
+    pub async fn settle(&self, wanted: Wanted) -> Settled {
+        self.pool.settle(wanted).await
     }
 
     /// Hands an order to the writer and waits until it is carried out: durable and visible.
@@ -272,6 +285,7 @@ fn run_writer(writer: Writer, jobs: &Receiver<Job>, shared: &Shared) {
 
 impl Drop for Registry {
     fn drop(&mut self) {
+        self.shared.reading.upgrades.connect(None);
         self.jobs = None;
         if let Some(writer) = self.writer.take() {
             // Its panics are caught and told in its own thread.

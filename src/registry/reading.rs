@@ -7,8 +7,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use arc_swap::{ArcSwap, Guard};
 
 use super::clock::Clock;
+use super::proofs::{Proofs, Settled};
+use super::upgrades::Upgrades;
 use super::uses::UseBook;
-use crate::decide::{Asker, Explanation, Inquiry, ReachPage, Target, Unreached};
+use crate::decide::{Asker, Explanation, Inquiry, Proof, ReachPage, Target, Unreached, Wanted};
 use crate::directory::Directory;
 use crate::model::{Identity, Mode, Terms, UnixSeconds, Verdict};
 
@@ -38,6 +40,8 @@ pub struct Reading {
     published: ArcSwap<Published>,
     pub(super) clock: Clock,
     pub(super) uses: UseBook,
+    pub(super) proofs: Arc<Proofs>,
+    pub(super) upgrades: Upgrades,
     questions: AtomicU64,
 }
 
@@ -49,6 +53,8 @@ impl Reading {
             published: ArcSwap::from_pointee(Published { directory, counts: Counts::default() }),
             clock: Clock::new(UnixSeconds(0)),
             uses: UseBook::new(),
+            proofs: Arc::default(),
+            upgrades: Upgrades::default(),
             questions: AtomicU64::new(0),
         }
     }
@@ -61,7 +67,14 @@ impl Reading {
     /// The state as published now, for the questions of one read of a socket.
     #[must_use]
     pub fn view(&self) -> View<'_> {
-        View { reading: self, published: self.published.load(), now: self.clock.now(), asked: Cell::new(0) }
+        View {
+            reading: self,
+            published: self.published.load(),
+            now: self.clock.now(),
+            asked: Cell::new(0),
+            settled: None,
+            wanted: Cell::new(None),
+        }
     }
 
     /// Targets judged so far.
@@ -77,6 +90,10 @@ pub struct View<'r> {
     now: UnixSeconds,
     /// Targets judged so far.
     asked: Cell<u64>,
+    /// What became of the proof that the first question of a read wanted.
+    settled: Option<Settled>,
+    /// What the last question wanted and nobody knows.
+    wanted: Cell<Option<Box<Wanted>>>,
 }
 
 impl Drop for View<'_> {
@@ -103,6 +120,29 @@ impl View<'_> {
         self.now
     }
 
+    /// The same, with what became of a proof.
+    #[must_use]
+    pub fn with(mut self, settled: Option<Settled>) -> Self {
+        self.settled = settled;
+        self
+    }
+
+    /// What the last question that was answered needs to be known first; until then it is answered `unavailable`. To be
+    /// handed to [`super::Registry::settle`], and the question asked again of a view that has the outcome.
+    #[must_use]
+    pub fn take_wanted(&self) -> Option<Box<Wanted>> {
+        self.wanted.take()
+    }
+
+    /// Whether there is such a thing.
+    #[must_use]
+    pub fn wants_proof(&self) -> bool {
+        let wanted = self.wanted.take();
+        let wants = wanted.is_some();
+        self.wanted.set(wanted);
+        wants
+    }
+
     /// Begins a question, for [`View::answer`].
     #[must_use]
     pub fn inquire<'v, 'a>(&'v self, asker: Asker<'a>) -> Inquiry<'v, 'a> {
@@ -118,12 +158,37 @@ impl View<'_> {
 
     /// Answers a question that was begun and notes the use of an accepted code.
     pub fn answer<'v>(&'v self, inquiry: &mut Inquiry<'v, '_>, target: &Target<'_>) -> Verdict<'v> {
-        let verdict = inquiry.decide(target);
-        self.asked.set(self.asked.get() + 1);
+        let verdict = self.judge(inquiry, target);
         if let Verdict::Allow(Terms { identity: Some(identity), .. }) = &verdict {
-            self.note_use(inquiry.asker(), identity);
+            self.note_use(inquiry, identity);
         }
         verdict
+    }
+
+    fn judge<'v>(&'v self, inquiry: &mut Inquiry<'v, '_>, target: &Target<'_>) -> Verdict<'v> {
+        let verdict = inquiry.decide(target);
+        let verdict = match inquiry.wanted_proof() {
+            None => verdict,
+            Some(wanted) => match self.recall(&wanted) {
+                Some(proof) => {
+                    inquiry.settle(proof);
+                    inquiry.decide(target)
+                }
+                None => {
+                    self.wanted.set(Some(Box::new(wanted)));
+                    return verdict;
+                }
+            },
+        };
+        self.asked.set(self.asked.get() + 1);
+        verdict
+    }
+
+    fn recall(&self, wanted: &Wanted) -> Option<Proof> {
+        match &self.settled {
+            Some(settled) if settled.key == wanted.key => Some(settled.proof),
+            Some(_) | None => self.reading.proofs.recall(&wanted.key),
+        }
     }
 
     /// Answers one question and notes the use of an accepted code.
@@ -131,7 +196,8 @@ impl View<'_> {
         self.answer(&mut self.inquire(*asker), target)
     }
 
-    /// Answers the targets of a batch from this one state, in order.
+    /// Answers the targets of a batch from this one state, in order; ends early when it [wants a
+    /// proof](View::wants_proof).
     pub fn check_all<'v, 't>(
         &'v self,
         asker: Asker<'_>,
@@ -141,8 +207,10 @@ impl View<'_> {
         let mut inquiry = self.inquire(asker);
         let mut accepted = None;
         for target in targets {
-            let verdict = inquiry.decide(&target);
-            self.asked.set(self.asked.get() + 1);
+            let verdict = self.judge(&mut inquiry, &target);
+            if self.wants_proof() {
+                return;
+            }
             if accepted.is_none()
                 && let Verdict::Allow(terms) = &verdict
             {
@@ -151,12 +219,15 @@ impl View<'_> {
             each(verdict);
         }
         if let Some(identity) = accepted {
-            self.note_use(inquiry.asker(), &identity);
+            self.note_use(&inquiry, &identity);
         }
     }
 
-    fn note_use(&self, asker: &Asker<'_>, identity: &Identity<'_>) {
-        self.reading.uses.note(identity, self.now, asker.address);
+    fn note_use(&self, inquiry: &Inquiry<'_, '_>, identity: &Identity<'_>) {
+        self.reading.uses.note(identity, self.now, inquiry.asker().address);
+        if let Some(upgrade) = inquiry.upgrade() {
+            self.reading.upgrades.offer(upgrade);
+        }
     }
 
     /// Explains what a credential with its right code would get; notes no use.

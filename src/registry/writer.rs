@@ -117,6 +117,7 @@ impl Writer {
 
     fn commit_group(&mut self, group: Vec<Job>) {
         let (orders, replies): (Vec<_>, Vec<_>) = group.into_iter().map(|job| (job.order, job.reply)).unzip();
+        let upgraded: Vec<_> = orders.iter().filter_map(Order::upgraded).collect();
         let results =
             self.ensure_open().and_then(|()| caught(|| self.write(orders)).inspect_err(|fault| self.note_fault(fault)));
         match results {
@@ -131,6 +132,7 @@ impl Writer {
                     }));
                 }
                 self.shared.observe(Stage::Acknowledged);
+                self.shared.reading.upgrades.done(upgraded.into_iter());
                 // Nobody waits for the log.
                 changes.iter().for_each(log);
             }

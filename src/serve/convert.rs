@@ -11,9 +11,9 @@ use keyward_proto::query::{
 
 use crate::model::record::{AgentName, Attributes, Label};
 use crate::model::{
-    Agent, AgentEdit, AllowList, Binding, Code, CodeHash, CodeSlot, Credential, CredentialEdit, Edit, Endpoint,
-    EndpointEdit, Id, Identity, Kind, LastUse, LastUses, Method, Mode, Modes, Rate, Reason, Record, RecordName,
-    RetiringCode, Route, Template, TextList, UnixSeconds, Verdict,
+    Agent, AgentEdit, AllowList, Binding, Code, CodeSlot, Credential, CredentialEdit, Edit, Endpoint, EndpointEdit,
+    GivenHash, GivenRetiring, Id, Identity, Kind, LastUse, LastUses, Method, Mode, Modes, Rate, Reason, Record,
+    RecordName, Route, Template, TextList, UnixSeconds, Verdict,
 };
 use crate::registry::{Asker, FieldChange, FieldValue, Import, Imported, Listed, Reachable, Step, StepResult};
 use crate::tags::{TAGS_MAX, Tag, TagSet};
@@ -293,14 +293,13 @@ fn parse_parent(name: wire::CredentialName) -> Result<(Mode, Id), String> {
     Ok((mode(name.mode), id))
 }
 
-fn parse_hash(field: &str, hash: &wire::Secret) -> Result<CodeHash, String> {
-    CodeHash::parse(hash.expose())
-        .ok_or_else(|| format!("{field}: it is no hash: \"keyward:\" and 64 hexadecimal digits, as an export has them"))
+fn parse_hash(field: &str, hash: &wire::Secret) -> Result<GivenHash, String> {
+    GivenHash::parse(hash.expose()).map_err(|error| format!("{field}: {error}"))
 }
 
-fn parse_retiring(retiring: &wire::RetiringPatch) -> Result<RetiringCode, String> {
+fn parse_retiring(retiring: &wire::RetiringPatch) -> Result<GivenRetiring, String> {
     let until = parse_time("retiring", Some(Some(retiring.until)))?.flatten().unwrap_or_default();
-    Ok(RetiringCode { hash: parse_hash("retiring", &retiring.hash)?, until })
+    Ok(GivenRetiring { hash: parse_hash("retiring", &retiring.hash)?, until })
 }
 
 fn parse_id(id: u64) -> Result<Id, String> {

@@ -22,6 +22,7 @@ const TOGETHER_MAX: usize = 16;
 /// Serves one connection until it is over.
 pub(super) async fn serve(stream: UnixStream, registry: Arc<Registry>, deadlines: Deadlines, stop: CancellationToken) {
     let mut connection = Connection::new(stream, (QUERY_FRAME_BYTES_MAX, QUERY_ERROR), deadlines, stop);
+    let mut settled = None;
     loop {
         let filled = connection.fill().await;
         if matches!(filled, Filled::Over) {
@@ -29,11 +30,19 @@ pub(super) async fn serve(stream: UnixStream, registry: Arc<Registry>, deadlines
         }
         loop {
             // The state is taken after the bytes have come: promise 2.5.
-            let view = registry.view();
+            let view = registry.view().with(settled.take());
             let outcome = connection.answer(|input, out| answer_all(&view, input, out));
+            let wanted = view.take_wanted();
             drop(view);
             if connection.flush().await.is_err() || outcome.is_err() {
                 return;
+            }
+            if let Some(wanted) = wanted {
+                // Replies keep their order, so this connection waits; then the question is asked anew, of what is the
+                // state then.
+                settled = Some(registry.settle(*wanted).await);
+                connection.restart_deadlines();
+                continue;
             }
             if outcome == Ok(false) {
                 break;
@@ -47,24 +56,32 @@ pub(super) async fn serve(stream: UnixStream, registry: Arc<Registry>, deadlines
 }
 
 /// Answers every whole frame of `input` with a frame in `out`, until it is used up or `out` holds
-/// as much as is gathered for one write. Returns the bytes used, and whether whole frames may be left.
+/// as much as is gathered for one write. Returns the bytes used, and whether whole frames may be left. Where the view
+/// [wants a proof](View::wants_proof) it ends before the frame that needs it.
 ///
 /// # Errors
 /// When the stream can't be followed further; what came before is answered.
 pub fn answer_all(view: &View<'_>, input: &[u8], out: &mut Vec<u8>) -> Result<(usize, bool), FrameError> {
     let mut used = 0;
     while out.len() < WRITE_BYTES_MAX {
-        let mut frames = ArrayVec::<_, TOGETHER_MAX>::new();
+        let (began, mut frames) = (used, ArrayVec::<_, TOGETHER_MAX>::new());
         let mut next = Ok(None);
         while !frames.is_full() {
             next = split(&input[used..], QUERY_FRAME_BYTES_MAX);
             let Ok(Some((frame, bytes))) = next else { break };
-            frames.push(frame);
             used += bytes;
+            frames.push((frame, used));
         }
-        match &*frames {
-            [frame] => answer(&mut begin(view, &QueryRequest::decode(frame)), frame.header.request_id, view, out),
+        let held = match &*frames {
+            [(frame, _)] => {
+                let answered =
+                    answer(&mut begin(view, &QueryRequest::decode(frame)), frame.header.request_id, view, out);
+                if answered { None } else { Some(0) }
+            }
             frames => answer_together(view, frames, out),
+        };
+        if let Some(held) = held {
+            return Ok((if held == 0 { began } else { frames[held - 1].1 }, true));
         }
         if next?.is_none() {
             return Ok((used, false));
@@ -95,9 +112,10 @@ fn begin<'r>(view: &'r View<'_>, request: &'r Result<QueryRequest<'r>, FrameErro
 const LOOK_UPS: [fn(&View<'_>, &mut Inquiry<'_, '_>); 3] =
     [|view, inquiry| view.find(inquiry), |_, inquiry| inquiry.look_ahead(), |_, inquiry| inquiry.look_further_ahead()];
 
-/// Takes all questions through each look-up before the next, so that the waits for memory overlap.
-fn answer_together(view: &View<'_>, frames: &[Frame<'_>], out: &mut Vec<u8>) {
-    let requests: ArrayVec<_, TOGETHER_MAX> = frames.iter().map(QueryRequest::decode).collect();
+/// Takes all questions through each look-up before the next, so that the waits for memory overlap. Returns the place of
+/// the frame that wants a proof; those before it are answered.
+fn answer_together(view: &View<'_>, frames: &[(Frame<'_>, usize)], out: &mut Vec<u8>) -> Option<usize> {
+    let requests: ArrayVec<_, TOGETHER_MAX> = frames.iter().map(|(frame, _)| QueryRequest::decode(frame)).collect();
     let mut begun: ArrayVec<_, TOGETHER_MAX> = requests.iter().map(|request| begin(view, request)).collect();
     for step in LOOK_UPS {
         for begun in &mut begun {
@@ -106,24 +124,31 @@ fn answer_together(view: &View<'_>, frames: &[Frame<'_>], out: &mut Vec<u8>) {
             }
         }
     }
-    for (begun, frame) in begun.iter_mut().zip(frames) {
-        answer(begun, frame.header.request_id, view, out);
-    }
+    let answered = begun.iter_mut().zip(frames);
+    answered.map(|(begun, (frame, _))| answer(begun, frame.header.request_id, view, out)).position(|answered| !answered)
 }
 
-fn answer<'r>(begun: &mut Begun<'r>, request_id: u32, view: &'r View<'_>, out: &mut Vec<u8>) {
+/// False, and nothing is answered, when the view wants a proof.
+fn answer<'r>(begun: &mut Begun<'r>, request_id: u32, view: &'r View<'_>, out: &mut Vec<u8>) -> bool {
     match begun {
-        Begun::Question(inquiry, target) => convert::verdict(&view.answer(inquiry, target)).put(out, request_id),
-        Begun::Batch(batch) => answer_batch(view, batch, out, request_id),
+        Begun::Question(inquiry, target) => {
+            let verdict = view.answer(inquiry, target);
+            if view.wants_proof() {
+                return false;
+            }
+            convert::verdict(&verdict).put(out, request_id);
+        }
+        Begun::Batch(batch) => return answer_batch(view, batch, out, request_id),
         Begun::Refused(error) => put_error(out, QUERY_ERROR, request_id, error),
     }
+    true
 }
 
-fn answer_batch(view: &View<'_>, batch: &Batch<'_>, out: &mut Vec<u8>, request_id: u32) {
+fn answer_batch(view: &View<'_>, batch: &Batch<'_>, out: &mut Vec<u8>, request_id: u32) -> bool {
     if !(1..=BATCH_TARGETS_MAX).contains(&batch.targets.len()) {
         let (reason, status) = (WireReason::BadRequest.number(), 400);
         BatchVerdictsRef { reason, status, identity: None, verdicts: &[] }.put(out, request_id);
-        return;
+        return true;
     }
     let mut verdicts: Vec<TargetVerdict> = Vec::with_capacity(batch.targets.len());
     let mut identity = None;
@@ -135,9 +160,13 @@ fn answer_batch(view: &View<'_>, batch: &Batch<'_>, out: &mut Vec<u8>, request_i
         }
         verdicts.push(convert::target_verdict(&verdict));
     });
+    if view.wants_proof() {
+        return false;
+    }
     let identity = identity.as_ref().map(convert::identity);
     BatchVerdictsRef { reason: WireReason::Ok.number(), status: 200, identity, verdicts: &verdicts }
         .put(out, request_id);
+    true
 }
 
 fn target<'a>(target: &'a WireTarget<'a>) -> Target<'a> {

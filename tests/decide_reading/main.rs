@@ -84,6 +84,7 @@ fn credential(of: &naive::Credential, pepper: &Pepper) -> Credential {
         expires_at: of.expires_at.map(UnixSeconds),
         rate: None,
         parent: None,
+        foreign: None,
         allow_ip: of.allow_ip.as_ref().map(|blocks| AllowList::parse(blocks.iter().copied()).unwrap()),
         app_id: of.app_id,
     }

@@ -7,6 +7,7 @@ mod difference;
 mod import;
 mod merge;
 mod pending;
+mod upgrade;
 
 use std::collections::BTreeSet;
 
@@ -16,6 +17,7 @@ use pending::Pending;
 use rustc_hash::FxHashMap;
 use zeroize::Zeroizing;
 
+use crate::decide::Upgrade;
 use crate::directory::{Compiler, Lookup};
 use crate::model::secret::NEW_CODE_CHARS;
 use crate::model::{
@@ -38,6 +40,8 @@ pub enum Order {
     Apply(Apply),
     /// Makes the credentials be as given, each by itself.
     Import(Import),
+    /// Puts Keyward's own hash in the place of another system's; nobody gave it, a code that proved right did.
+    Upgrade(Upgrade),
 }
 
 /// A whole file.
@@ -57,16 +61,24 @@ impl Order {
     /// reads would lack what went before.
     pub(super) const fn stands_alone(&self) -> bool {
         match self {
-            Self::Add(_) | Self::Set(_) => false,
+            Self::Add(_) | Self::Set(_) | Self::Upgrade(_) => false,
             Self::Remove(name) => matches!(name, RecordName::Agent(_)),
             Self::Apply(_) | Self::Import(_) => true,
+        }
+    }
+
+    /// For an upgrade: whose.
+    pub(super) const fn upgraded(&self) -> Option<(Mode, u64)> {
+        match self {
+            Self::Upgrade(upgrade) => Some((upgrade.mode, upgrade.id)),
+            Self::Add(_) | Self::Set(_) | Self::Remove(_) | Self::Apply(_) | Self::Import(_) => None,
         }
     }
 
     /// Whether it is planned only.
     pub(super) const fn is_dry_run(&self) -> bool {
         match self {
-            Self::Add(_) | Self::Set(_) | Self::Remove(_) => false,
+            Self::Add(_) | Self::Set(_) | Self::Remove(_) | Self::Upgrade(_) => false,
             Self::Apply(apply) => apply.dry_run,
             Self::Import(import) => import.dry_run,
         }
@@ -144,6 +156,7 @@ pub(super) fn plan(transaction: &Transaction<'_>, compiler: &Compiler, order: Or
         Order::Remove(name) => planner.remove(&name)?,
         Order::Apply(apply) => planner.apply(apply)?,
         Order::Import(import) => planner.import(import)?,
+        Order::Upgrade(upgrade) => planner.upgrade(&upgrade)?,
     }
     Ok(Plan { change: planner.pending.finish(), outcome: planner.outcome })
 }

@@ -14,11 +14,13 @@ mod headers;
 mod watch;
 
 use std::convert::Infallible;
-use std::future::{poll_fn, ready};
+use std::future::{Ready, poll_fn, ready};
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
-use http_body_util::Full;
-use hyper::body::Bytes;
+use http_body_util::{Empty, Full};
+use hyper::body::{Body as _, Bytes, Incoming};
 use hyper::server::conn::http1::Builder;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
@@ -28,7 +30,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Deadlines;
 use crate::model::Verdict;
-use crate::registry::{Registry, Target};
+use crate::registry::{Registry, Settled, Target, Wanted};
 use answers::AuthDoor;
 use head::HEAD_BYTES_MAX;
 use watch::Watched;
@@ -54,7 +56,10 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let watched = Watched::new(stream, deadlines, stop.clone());
-    let service = service_fn(move |request| ready(Ok::<_, Infallible>(door.answer(&request))));
+    let service = service_fn(move |request| match door.answer(&request, None) {
+        Ok(reply) => Answering::Now(ready(Ok(reply))),
+        Err(wanted) => Answering::Held(Box::pin(Arc::clone(&door).answer_when_settled(request, wanted))),
+    });
     let mut connection = Builder::new()
         // Its own would begin with the silence between requests; `watch` knows when a head begins.
         .header_read_timeout(None)
@@ -74,45 +79,102 @@ where
     connection.into_parts().io.into_inner().close().await;
 }
 
+/// An answer, or one that waits until a code was tried. Nearly none does, so that one is boxed.
+enum Answering {
+    Now(Ready<Result<Reply, Infallible>>),
+    Held(Pin<Box<dyn Future<Output = Result<Reply, Infallible>> + Send>>),
+}
+
+impl Future for Answering {
+    type Output = Result<Reply, Infallible>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        match self.get_mut() {
+            Self::Now(ready) => Pin::new(ready).poll(context),
+            Self::Held(held) => held.as_mut().poll(context),
+        }
+    }
+}
+
 impl Door {
     pub(super) const fn new(registry: Arc<Registry>, session_cookie: String) -> Self {
         Self { registry, session_cookie }
     }
 
+    /// Answers one request once it is known what became of the proof that it wants.
+    async fn answer_when_settled(
+        self: Arc<Self>,
+        request: Request<Incoming>,
+        mut wanted: Box<Wanted>,
+    ) -> Result<Reply, Infallible> {
+        let has_body = !request.body().is_end_stream();
+        // Kept to the end, unread, as where nothing is waited for.
+        let (head, _body) = request.into_parts();
+        let request = Request::from_parts(head, Empty::<Bytes>::new());
+        loop {
+            let settled = self.registry.settle(*wanted).await;
+            match self.answer(&request, Some(settled)) {
+                Ok(mut reply) => {
+                    if has_body {
+                        answers::close_after(&mut reply);
+                    }
+                    return Ok(reply);
+                }
+                // The stored hash is another one by now.
+                Err(other) => wanted = other,
+            }
+        }
+    }
+
     /// Answers one request whose head was read; its body is never waited for.
-    fn answer<B: hyper::body::Body>(&self, request: &Request<B>) -> Reply {
+    ///
+    /// # Errors
+    /// What must be known first.
+    fn answer<B: hyper::body::Body>(
+        &self,
+        request: &Request<B>,
+        settled: Option<Settled>,
+    ) -> Result<Reply, Box<Wanted>> {
         let mut reply = match request.uri().path() {
-            "/auth/nginx" => self.auth(AuthDoor::Nginx, request),
-            "/auth/forward" => self.auth(AuthDoor::Forward, request),
-            "/me" => reading_only(request, || self.me(request)),
-            "/healthz" => reading_only(request, || self.health()),
+            "/auth/nginx" => self.auth(AuthDoor::Nginx, request, settled)?,
+            "/auth/forward" => self.auth(AuthDoor::Forward, request, settled)?,
+            "/me" => reading_only(request, || self.me(request, settled))?,
+            "/healthz" => reading_only(request, || Ok(self.health()))?,
             _ => answers::not_found(),
         };
         if !request.body().is_end_stream() {
             // Nobody reads the body, so where the next request begins is unknown.
             answers::close_after(&mut reply);
         }
-        reply
+        Ok(reply)
     }
 
-    fn auth<B>(&self, door: AuthDoor, request: &Request<B>) -> Reply {
+    fn auth<B>(&self, door: AuthDoor, request: &Request<B>, settled: Option<Settled>) -> Result<Reply, Box<Wanted>> {
         let asked = match headers::auth(door, request.headers(), &self.session_cookie) {
             Ok(asked) => asked,
-            Err(refused) => return answers::auth(door, &Verdict::Deny(refused)),
+            Err(refused) => return Ok(answers::auth(door, &Verdict::Deny(refused))),
         };
         // The state is taken after the head was read: promise 2.5.
-        let view = self.registry.view();
+        let view = self.registry.view().with(settled);
         let target = Target::Endpoint { method: asked.method, path: asked.path };
-        answers::auth(door, &view.check(&asked.asker.question(), &target))
+        let verdict = view.check(&asked.asker.question(), &target);
+        match view.take_wanted() {
+            Some(wanted) => Err(wanted),
+            None => Ok(answers::auth(door, &verdict)),
+        }
     }
 
-    fn me<B>(&self, request: &Request<B>) -> Reply {
+    fn me<B>(&self, request: &Request<B>, settled: Option<Settled>) -> Result<Reply, Box<Wanted>> {
         let asker = match headers::who(request.headers(), &self.session_cookie) {
             Ok(asker) => asker,
-            Err(refused) => return answers::me(&Verdict::Deny(refused)),
+            Err(refused) => return Ok(answers::me(&Verdict::Deny(refused))),
         };
-        let view = self.registry.view();
-        answers::me(&view.check(&asker.question(), &Target::Nobody))
+        let view = self.registry.view().with(settled);
+        let verdict = view.check(&asker.question(), &Target::Nobody);
+        match view.take_wanted() {
+            Some(wanted) => Err(wanted),
+            None => Ok(answers::me(&verdict)),
+        }
     }
 
     fn health(&self) -> Reply {
@@ -120,10 +182,13 @@ impl Door {
     }
 }
 
-fn reading_only<B>(request: &Request<B>, answer: impl FnOnce() -> Reply) -> Reply {
+fn reading_only<B>(
+    request: &Request<B>,
+    answer: impl FnOnce() -> Result<Reply, Box<Wanted>>,
+) -> Result<Reply, Box<Wanted>> {
     if matches!(*request.method(), Method::GET | Method::HEAD) {
         answer()
     } else {
-        answers::error(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "This path can only be read: use GET.")
+        Ok(answers::error(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "This path can only be read: use GET."))
     }
 }
