@@ -83,7 +83,7 @@ fn next_patch(source: &mut Source, progress: &RefCell<Progress>) -> Option<Patch
 }
 
 /// A line's number, and the key on it; a blank line has none.
-type Read1 = Option<(u64, Result<Option<CredentialPatch>, String>)>;
+type NumberedKey = Option<(u64, Result<Option<CredentialPatch>, String>)>;
 
 struct Source {
     lines: Lines<Box<dyn Read>>,
@@ -117,7 +117,7 @@ impl Source {
         Ok(Self { lines, header })
     }
 
-    fn next(&mut self) -> io::Result<Read1> {
+    fn next(&mut self) -> io::Result<NumberedKey> {
         let Some((number, line)) = self.lines.next()? else { return Ok(None) };
         let patch = match (line, &mut self.header) {
             (Line::TooLong, _) => Err(too_long()),
