@@ -333,7 +333,7 @@ fn beyond_the_pool_a_slow_id_is_unavailable_and_never_wrong() {
 fn what_is_revoked_while_its_code_is_tried_is_not_allowed() {
     let home = Home::new();
     let _daemon = started(&home);
-    let file = format!("id,hash,agent\n60,{ARGON2_SLOW},4\n61,{ARGON2_SLOW},4\n");
+    let file = format!("id,hash,agent\n60,\"{ARGON2_SLOW}\",4\n61,\"{ARGON2_SLOW}\",4\n");
     assert_eq!(counts(&import(&home, "keys.csv", &file, &[])), [2, 0, 0, 0]);
     let mut admin = home.admin();
     let mut wire = asked(&home);

@@ -44,10 +44,10 @@ pub(super) fn import(context: &Context, args: &KeyImport) -> Result<Exit, CliErr
         print(&report.words())?;
     }
     let cut_off = |why: &str| CliError::Input(format!("import cut off behind line {}: {why}", report.last_line));
-    outcome.map_err(|error| {
+    if outcome.is_err() {
         tell(&format!("the import was cut off; what it says is imported stands, run it again: {RESUME}"));
-        error
-    })?;
+    }
+    outcome?;
     match progress.broken {
         Some(error) => Err(cut_off(&format!("{error}; what is imported stands, run it again"))),
         None if report.refused > 0 => Ok(Exit::Refused),

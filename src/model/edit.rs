@@ -73,7 +73,7 @@ pub struct CredentialEdit {
     /// In place of a code: its hash.
     pub hash: Option<GivenHash>,
     /// Beside `hash`: the code before it and its deadline.
-    pub retiring: Option<GivenRetiring>,
+    pub retiring: Option<Box<GivenRetiring>>,
 }
 
 /// What is given of a retiring code.

@@ -280,7 +280,7 @@ pub enum GivenHash {
     /// As Keyward stores it, keyed with this daemon's pepper.
     Stored(CodeHash),
     /// Another system's, fast to make.
-    Digest(Digest),
+    Digest(Box<Digest>),
     /// Another system's, slow to make.
     Slow(SlowHash),
 }
@@ -303,7 +303,7 @@ impl GivenHash {
         let kind = kind.ok_or(ForeignError::Unknown)?;
         let mut bytes = Zeroizing::new([0; DIGEST_BYTES_MAX]);
         text::digest(digits, &mut bytes[..kind.bytes()]).ok_or(ForeignError::Digest(kind))?;
-        Ok(Self::Digest(Digest { kind, bytes }))
+        Ok(Self::Digest(Box::new(Digest { kind, bytes })))
     }
 
     /// What is stored of it, and what lies beside that.

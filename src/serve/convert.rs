@@ -284,7 +284,7 @@ fn credential_edit(patch: wire::CredentialPatch, sets: &mut Sets) -> Result<Cred
             .map_err(|e| format!("rate: {e}"))?,
         parent: patch.parent.map(parse_parent).transpose()?,
         hash: patch.hash.as_ref().map(|hash| parse_hash("hash", hash)).transpose()?,
-        retiring: patch.retiring.map(|retiring| parse_retiring(&retiring)).transpose()?,
+        retiring: patch.retiring.map(|retiring| parse_retiring(&retiring).map(Box::new)).transpose()?,
     })
 }
 

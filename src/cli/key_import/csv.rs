@@ -170,7 +170,11 @@ impl Cells {
                 let (result, _, _, more) = self.reader.read_record(b"\n", text, ends);
                 (result, more)
             }
-            other => (other, 0),
+            ReadRecordResult::InputEmpty
+            | ReadRecordResult::OutputFull
+            | ReadRecordResult::OutputEndsFull
+            | ReadRecordResult::Record
+            | ReadRecordResult::End => (result, 0),
         };
         count += more;
         match result {

@@ -49,9 +49,9 @@ fn id(id: u64) -> Id {
 fn every_form_of_a_digest_is_that_of_its_code_and_of_no_other() {
     for text in DIGESTS {
         let GivenHash::Digest(digest) = given(text) else { panic!("{text}") };
-        assert!(digest == Digest::of(digest.kind, ID, code(CODE)), "{text}");
-        assert!(digest != Digest::of(digest.kind, ID, code("LEGACY-CODE-0002")), "{text}");
-        assert_eq!(digest == Digest::of(digest.kind, ID + 1, code(CODE)), !digest.kind.has_id(), "{text}");
+        assert!(*digest == Digest::of(digest.kind, ID, code(CODE)), "{text}");
+        assert!(*digest != Digest::of(digest.kind, ID, code("LEGACY-CODE-0002")), "{text}");
+        assert_eq!(*digest == Digest::of(digest.kind, ID + 1, code(CODE)), !digest.kind.has_id(), "{text}");
     }
 }
 

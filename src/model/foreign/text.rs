@@ -38,7 +38,7 @@ pub(super) fn digest(digits: &[u8], out: &mut [u8]) -> Option<()> {
         return decode(&digits.to_ascii_lowercase(), HEX, 4, out);
     }
     let padding = digits.iter().rev().take_while(|&&byte| byte == b'=').count();
-    if padding > 2 || padding > 0 && digits.len() % 4 != 0 {
+    if padding > 2 || padding > 0 && !digits.len().is_multiple_of(4) {
         return None;
     }
     let digits = &digits[..digits.len() - padding];
