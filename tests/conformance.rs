@@ -159,6 +159,7 @@ fn credential(fields: &Value, mode: Mode, pepper: &Pepper) -> Credential {
         app_id: fields["app_id"].as_u64(),
         rate: None,
         parent: None,
+        foreign: None,
     }
 }
 

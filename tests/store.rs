@@ -69,6 +69,7 @@ fn key(number: u64, tags: &str) -> Record {
         allow_ip: None,
         rate: None,
         parent: None,
+        foreign: None,
         app_id: None,
     })
 }

@@ -93,6 +93,7 @@ pub(crate) fn key(number: u64, world: Size, sets: &[Arc<TagSet>], pepper: &Peppe
         allow_ip: None,
         rate: None,
         parent: None,
+        foreign: None,
         app_id: None,
     })
 }

@@ -174,9 +174,9 @@ impl From<EndpointForm> for Patch {
     }
 }
 
-impl From<KeyForm> for Patch {
+impl From<KeyForm> for CredentialPatch {
     fn from(form: KeyForm) -> Self {
-        Self::Credential(CredentialPatch {
+        Self {
             label: form.label,
             code: form.code,
             superuser: form.superuser,
@@ -191,8 +191,14 @@ impl From<KeyForm> for Patch {
             rate: form.rate,
             hash: form.hash,
             retiring: form.retiring,
-            ..CredentialPatch::new(Mode::Key, Some(form.id))
-        })
+            ..Self::new(Mode::Key, Some(form.id))
+        }
+    }
+}
+
+impl From<KeyForm> for Patch {
+    fn from(form: KeyForm) -> Self {
+        Self::Credential(form.into())
     }
 }
 

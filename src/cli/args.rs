@@ -14,6 +14,7 @@ mod backup;
 mod bench;
 mod credential;
 mod endpoint;
+mod key_import;
 
 pub(super) use audit::{Audit, AuditCommand};
 pub(super) use backup::{Backup, Export, Restore};
@@ -21,6 +22,7 @@ pub(super) use bench::{Bench, BenchCommand, BenchLoad, BenchRun};
 pub(super) use credential::{CredentialList, Rotate};
 use credential::{LIST_HELP, ROTATE_HELP};
 pub(super) use endpoint::{EndpointCommand, EndpointImport, EndpointList};
+pub(super) use key_import::{ImportFormat, KeyImport};
 
 /// Ids that can be written are at most this (2^53 - 1), safe in every language.
 const ID_MAX: u64 = (1 << 53) - 1;
@@ -247,6 +249,9 @@ pub enum KeyCommand {
     Disable(ChangedId),
     /// Refuse it for ever
     Revoke(ChangedId),
+    /// Take over keys from a file, with their codes or other systems' hashes of them
+    #[command(after_help = key_import::KEY_IMPORT_HELP)]
+    Import(KeyImport),
 }
 
 /// `key add`

@@ -19,7 +19,7 @@ use super::error::{CliError, Exit};
 use super::forms::{RecordForm, RemovedForm};
 use super::output::{Reader, json, print, print_json, print_new_code};
 use super::tables::{Table, escape};
-use super::{Context, delegation, import, input, records, rotate, times, what_if};
+use super::{Context, delegation, import, input, key_import, records, rotate, times, what_if};
 use crate::tags::TagRef;
 
 /// Said where a new code is shown.
@@ -86,6 +86,7 @@ pub(super) fn key(context: &Context, command: KeyCommand) -> Result<Exit, CliErr
         KeyCommand::Disable(one) => context.set(switched_key(one.id, false), one.dry_run),
         KeyCommand::Revoke(one) => context.remove_unless(one.dry_run, Selector::Credential(Mode::Key, one.id)),
         KeyCommand::Rotate(args) => rotate::rotate(context, Mode::Key, args),
+        KeyCommand::Import(args) => key_import::import(context, &args),
     }
 }
 

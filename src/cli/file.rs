@@ -219,7 +219,7 @@ fn without_value(message: &str) -> String {
 }
 
 /// What a slip makes of a field's name, and no code that was ever made is.
-fn is_field_like(name: &str) -> bool {
+pub(super) fn is_field_like(name: &str) -> bool {
     name.len() <= SHOWN_NAME_BYTES_MAX && name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')
 }
 

@@ -29,6 +29,7 @@ mod file;
 mod forms;
 mod import;
 mod input;
+mod key_import;
 mod new_file;
 mod openapi;
 mod output;

@@ -5,7 +5,7 @@ use super::{
     proven_credential,
 };
 use crate::directory::{Directory, HotCredential, Lookup};
-use crate::model::{Identity, Reason, UnixSeconds, Verdict};
+use crate::model::{Identity, PresentedCredential, Reason, UnixSeconds, Verdict};
 
 /// The parent of a token that has one. One that is gone, and one that has a parent itself, stand for nothing: the token
 /// is dead with them.
@@ -52,14 +52,15 @@ pub fn prove<'d>(
         let mut presented = Presented { credential: presented_credential(&asker)?, found: None };
         let found = presented.find(directory);
         let presented = presented.credential;
-        let (credential, code) = proven_credential(directory.pepper(), &presented, found, now)?;
+        let (credential, code, code_mark) = proven_credential(directory.pepper(), &presented, found, (now, None))?;
         credential_in_force(credential, now)?;
         let parent = parent(directory, credential)?;
         in_force(parent, now)?;
         let agent_id = acting_agent(credential, agent)?;
         let acting = enabled_agent(directory, agent_id)?;
         let switched = agent.is_some() && credential.agent() != Some(agent_id);
-        Ok(Known { mode: presented.mode, id: presented.id, credential, parent, code, agent: acting, switched })
+        let PresentedCredential { mode, id, .. } = presented;
+        Ok(Known { mode, id, credential, parent, code, code_mark, agent: acting, switched })
     };
     proven().map(|known| known.identity()).map_err(Verdict::from)
 }

@@ -105,7 +105,7 @@ impl Told {
         let result = match &outcome {
             Ok(_) => StepResult::Passed,
             Err(Stop::Deny(reason)) => StepResult::Denied(*reason),
-            Err(Stop::Fault) => StepResult::Unavailable,
+            Err(Stop::Fault | Stop::Unproven) => StepResult::Unavailable,
         };
         self.note(number, result, why);
         outcome
@@ -142,8 +142,9 @@ impl Told {
         let endpoint = self.check(8, found, route_words(found))?;
         let switched = wanted.is_some() && credential.agent() != Some(agent_id);
         let of_parent = parent.as_ref().map(|parent| parent.credential);
-        let code = CodeSlot::Current;
-        let identity = super::Known { mode, id, credential, parent: of_parent, code, agent, switched }.identity();
+        let (code, code_mark) = (CodeSlot::Current, credential.hash().mark());
+        let known = super::Known { mode, id, credential, parent: of_parent, code, code_mark, agent, switched };
+        let identity = known.identity();
         self.permissions(directory, endpoint, (credential, parent.as_ref(), agent), &identity)?;
         self.note(12, StepResult::Skipped, rate_words(credential));
         Ok(Terms { identity: Some(identity), route: Some(endpoint.route()) })
@@ -175,7 +176,7 @@ impl Told {
         let why = match found {
             Ok(Some(parent)) => format!("{name}: {}", state_words(parent, now)),
             Ok(None) | Err(Stop::Deny(_)) => format!("{name} is gone, and the token with it"),
-            Err(Stop::Fault) => format!("{name} can't be found among damaged rows"),
+            Err(Stop::Fault | Stop::Unproven) => format!("{name} can't be found among damaged rows"),
         };
         let in_force = found.and_then(|parent| Ok(super::delegation::in_force(parent, now).map(|()| parent)?));
         let parent = self.check(5, in_force, why)?;
@@ -198,7 +199,7 @@ impl Told {
             Ok(agent) => format!("agent {agent_id} is {:?}, enabled", agent.terms.name()),
             Err(Stop::Deny(Reason::AgentDisabled)) => format!("agent {agent_id} is disabled"),
             Err(Stop::Deny(_)) => format!("there is no agent {agent_id}"),
-            Err(Stop::Fault) => format!("agent {agent_id} can't be found among damaged rows"),
+            Err(Stop::Fault | Stop::Unproven) => format!("agent {agent_id} can't be found among damaged rows"),
         };
         self.check(7, outcome, why).map(|agent| (agent_id, agent))
     }

@@ -2,11 +2,13 @@
 
 mod delegation;
 mod explain;
+mod foreign;
 mod reach;
 mod what_if;
 
 pub use delegation::prove;
 pub use explain::{Explanation, Step, StepResult, explain};
+pub use foreign::{Proof, ProofKey, Upgrade, WantedProof};
 pub use reach::{ReachPage, Reachable, Unreached, reach};
 pub use what_if::{
     CREDENTIALS_LISTED_MAX, Comparison, Difference, EFFECTS_LISTED_MAX, ENDPOINTS_LISTED_MAX, Effect, Uncompared,
@@ -17,7 +19,7 @@ use std::hint::black_box;
 
 use crate::directory::{Directory, HotAgent, HotCredential, HotEndpoint, Lookup, SetSlot};
 use crate::model::{
-    Bucket, CodeSlot, Identity, Mode, Pepper, PresentedCredential, Reason, Route, Terms, UnixSeconds, Verdict,
+    Bucket, CodeMark, CodeSlot, Identity, Mode, Pepper, PresentedCredential, Reason, Route, Terms, UnixSeconds, Verdict,
 };
 use crate::route::{JudgedPath, PATH_BYTES_MAX, is_method};
 use crate::tags::{Outcome, TAGS_MAX, TagRef};
@@ -56,8 +58,10 @@ pub enum Target<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stop {
     Deny(Reason),
-    /// The state that the answer rests on is damaged.
+    /// The state that the answer rests on is damaged, or a proof that it needs was not tried.
     Fault,
+    /// Whether the code is right can't be told here; see [`Inquiry::wanted_proof`].
+    Unproven,
 }
 
 impl From<Reason> for Stop {
@@ -70,7 +74,7 @@ impl From<Stop> for Verdict<'_> {
     fn from(stop: Stop) -> Self {
         match stop {
             Stop::Deny(reason) => Self::Deny(reason),
-            Stop::Fault => Self::Unavailable,
+            Stop::Fault | Stop::Unproven => Self::Unavailable,
         }
     }
 }
@@ -87,6 +91,8 @@ pub struct Inquiry<'d, 'a> {
     now: UnixSeconds,
     presented: Result<Presented<'d, 'a>, Reason>,
     known: Option<Result<Known<'d>, Stop>>,
+    /// What became of a proof that it wanted.
+    proof: Option<Proof>,
 }
 
 /// A well-formed credential and what there is under its id.
@@ -102,6 +108,14 @@ impl<'d> Presented<'d, '_> {
         let PresentedCredential { mode, id, .. } = self.credential;
         *self.found.get_or_insert_with(|| directory.credential(mode, id))
     }
+
+    /// The record, if it was looked for and found.
+    const fn found_record(&self) -> Option<&'d HotCredential> {
+        match self.found {
+            Some(Lookup::Found(record)) => Some(record),
+            Some(Lookup::Absent | Lookup::Damaged) | None => None,
+        }
+    }
 }
 
 /// A credential that proved itself and the agent it acts as: steps 3 to 7 passed.
@@ -113,6 +127,8 @@ struct Known<'d> {
     /// What it was made from: it may do no more.
     parent: Option<&'d HotCredential>,
     code: CodeSlot,
+    /// Of Keyward's own hash of that code, also where another system's is stored.
+    code_mark: CodeMark,
     agent: &'d HotAgent,
     /// The header made the agent differ from the bound or default one; a superuser key without default differs from it
     /// always.
@@ -132,7 +148,7 @@ impl<'d> Known<'d> {
             mode: self.mode,
             credential_id: self.id,
             code: self.code,
-            code_mark: self.credential.code_hash(self.code).mark(),
+            code_mark: self.code_mark,
             expires_at: valid_until(self.credential, self.parent, self.code),
             app_id: self.credential.app_id(),
             agent: &self.agent.terms,
@@ -154,7 +170,7 @@ impl<'d, 'a> Inquiry<'d, 'a> {
     #[must_use]
     pub fn new(directory: &'d Directory, asker: Asker<'a>, now: UnixSeconds) -> Self {
         let presented = presented_credential(&asker).map(|credential| Presented { credential, found: None });
-        Self { directory, asker, now, presented, known: None }
+        Self { directory, asker, now, presented, known: None, proof: None }
     }
 
     /// Looks the credential up, which decides nothing yet. Beyond a million credentials it is memory that a question
@@ -235,33 +251,32 @@ impl<'d, 'a> Inquiry<'d, 'a> {
 
     /// Steps 3 to 7, once.
     fn known(&mut self, wanted_agent: Option<u64>) -> Result<Known<'d>, Stop> {
-        let (directory, asker, now) = (self.directory, &self.asker, self.now);
-        let presented = &mut self.presented;
-        *self.known.get_or_insert_with(|| authenticate(directory, asker, presented, wanted_agent, now))
+        if let Some(known) = self.known {
+            return known;
+        }
+        let known = self.authenticate(wanted_agent);
+        self.known = Some(known);
+        known
     }
-}
 
-fn authenticate<'d>(
-    directory: &'d Directory,
-    asker: &Asker<'_>,
-    presented: &mut Result<Presented<'d, '_>, Reason>,
-    wanted_agent: Option<u64>,
-    now: UnixSeconds,
-) -> Result<Known<'d>, Stop> {
-    let presented = presented.as_mut().map_err(|reason| *reason)?;
-    let found = presented.find(directory);
-    let presented = presented.credential;
-    let (credential, code) = proven_credential(directory.pepper(), &presented, found, now)?;
-    credential_in_force(credential, now)?;
-    let parent = delegation::parent(directory, credential)?;
-    delegation::in_force(parent, now)?;
-    address_allowed(credential, asker)?;
-    delegation::address_allowed(parent, asker)?;
-    let agent_id = acting_agent(credential, wanted_agent)?;
-    delegation::may_act_as(parent, agent_id)?;
-    let agent = enabled_agent(directory, agent_id)?;
-    let switched = wanted_agent.is_some() && credential.agent() != Some(agent_id);
-    Ok(Known { mode: presented.mode, id: presented.id, credential, parent, code, agent, switched })
+    fn authenticate(&mut self, wanted_agent: Option<u64>) -> Result<Known<'d>, Stop> {
+        let (directory, now) = (self.directory, self.now);
+        let presented = self.presented.as_mut().map_err(|reason| *reason)?;
+        let found = presented.find(directory);
+        let PresentedCredential { mode, id, .. } = presented.credential;
+        let (credential, code, code_mark) =
+            proven_credential(directory.pepper(), &presented.credential, found, (now, self.proof))?;
+        credential_in_force(credential, now)?;
+        let parent = delegation::parent(directory, credential)?;
+        delegation::in_force(parent, now)?;
+        address_allowed(credential, &self.asker)?;
+        delegation::address_allowed(parent, &self.asker)?;
+        let agent_id = acting_agent(credential, wanted_agent)?;
+        delegation::may_act_as(parent, agent_id)?;
+        let agent = enabled_agent(directory, agent_id)?;
+        let switched = wanted_agent.is_some() && credential.agent() != Some(agent_id);
+        Ok(Known { mode, id, credential, parent, code, code_mark, agent, switched })
+    }
 }
 
 /// Step 1 for the asker.
@@ -337,8 +352,8 @@ fn proven_credential<'d>(
     pepper: &Pepper,
     presented: &PresentedCredential<'_>,
     found: Lookup<&'d HotCredential>,
-    now: UnixSeconds,
-) -> Result<(&'d HotCredential, CodeSlot), Stop> {
+    (now, proof): (UnixSeconds, Option<Proof>),
+) -> Result<(&'d HotCredential, CodeSlot, CodeMark), Stop> {
     let hash = pepper.hash(presented.mode, presented.id, presented.code);
     let credential = match found {
         Lookup::Found(credential) => credential,
@@ -346,10 +361,19 @@ fn proven_credential<'d>(
         Lookup::Damaged => return Err(Stop::Fault),
     };
     if *credential.hash() == hash {
-        return Ok((credential, CodeSlot::Current));
+        return Ok((credential, CodeSlot::Current, hash.mark()));
     }
-    match credential.retiring() {
-        Some(retiring) if retiring.hash == hash && now < retiring.until => Ok((credential, CodeSlot::Retiring)),
+    let retiring = credential.retiring().filter(|retiring| now < retiring.until);
+    if retiring.is_some_and(|retiring| retiring.hash == hash) {
+        return Ok((credential, CodeSlot::Retiring, hash.mark()));
+    }
+    if foreign::proves(pepper, presented, credential.hash(), proof)? {
+        return Ok((credential, CodeSlot::Current, hash.mark()));
+    }
+    match retiring {
+        Some(retiring) if foreign::proves(pepper, presented, &retiring.hash, proof)? => {
+            Ok((credential, CodeSlot::Retiring, hash.mark()))
+        }
         Some(_) | None => Err(Reason::BadCredential.into()),
     }
 }

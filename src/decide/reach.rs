@@ -100,7 +100,7 @@ fn unreached(stop: Stop, told: &Told) -> Unreached {
     let why = told.last_words().to_string();
     match stop {
         Stop::Deny(reason) => Unreached::NotInForce(reason, why),
-        Stop::Fault => Unreached::Damaged(why),
+        Stop::Fault | Stop::Unproven => Unreached::Damaged(why),
     }
 }
 
@@ -165,6 +165,7 @@ mod tests {
             app_id: None,
             rate: None,
             parent: None,
+            foreign: None,
         };
         let endpoint = |method: &str, path: &str, tag: &str| {
             Record::Endpoint(Endpoint {

@@ -208,7 +208,7 @@ fn grants_of(
     let parent = match delegation::parent(directory, credential) {
         Ok(parent) => parent,
         Err(Stop::Deny(_)) => return Ok(None),
-        Err(Stop::Fault) => return Err(damaged("credentials that tokens were made from")),
+        Err(Stop::Fault | Stop::Unproven) => return Err(damaged("credentials that tokens were made from")),
     };
     if delegation::in_force(parent, now).is_err() {
         return Ok(None);
@@ -225,7 +225,7 @@ fn grants_of(
     match super::enabled_agent(directory, agent) {
         Ok(agent) => Ok(Some(Grants::new(credential, parent, Some(agent)))),
         Err(Stop::Deny(_)) => Ok(None),
-        Err(Stop::Fault) => Err(damaged("agents")),
+        Err(Stop::Fault | Stop::Unproven) => Err(damaged("agents")),
     }
 }
 

@@ -13,8 +13,8 @@ pub use slots::DENSE_IDS;
 use slots::Slots;
 
 use crate::model::{
-    AgentTerms, AllowList, Binding, Bucket, CodeHash, CodeSlot, Codes, Credential, Id, Kind, Mode, Modes, Pepper,
-    RetiringCode, Revision, Route, ShortList, TextList, UnixSeconds,
+    AgentTerms, AllowList, Binding, Bucket, CodeHash, CodeSlot, Codes, Credential, Foreign, Id, Kind, Mode, Modes,
+    Pepper, RetiringCode, Revision, Route, ShortList, SlowHash, TextList, UnixSeconds,
 };
 use crate::route::{Method, Router};
 use crate::tags::CompiledSet;
@@ -84,17 +84,19 @@ struct RareParts {
     not_before: Option<UnixSeconds>,
     allow_ip: Option<AllowList>,
     app_id: Option<u64>,
+    slow: Option<SlowHash>,
     bucket: Option<Arc<Bucket>>,
     parent: Option<(Mode, Id)>,
 }
 
 impl RareParts {
     const fn is_empty(&self) -> bool {
-        let Self { retiring, not_before, allow_ip, app_id, bucket, parent } = self;
+        let Self { retiring, not_before, allow_ip, app_id, slow, bucket, parent } = self;
         retiring.is_none()
             && not_before.is_none()
             && allow_ip.is_none()
             && app_id.is_none()
+            && slow.is_none()
             && bucket.is_none()
             && parent.is_none()
     }
@@ -117,6 +119,7 @@ impl HotCredential {
             not_before: credential.not_before,
             allow_ip: credential.allow_ip.clone(),
             app_id: credential.app_id,
+            slow: credential.foreign.as_ref().and_then(Foreign::slow).cloned(),
             bucket: credential.rate.map(|rate| {
                 let kept = before.and_then(Self::shared_bucket).filter(|bucket| bucket.rate() == rate);
                 kept.map_or_else(|| Arc::new(Bucket::new(rate)), Arc::clone)
@@ -218,6 +221,12 @@ impl HotCredential {
     #[must_use]
     pub fn parent(&self) -> Option<(Mode, Id)> {
         self.rare.as_ref().and_then(|rare| rare.parent)
+    }
+
+    /// The text of another system's slow hash, whose fingerprint one of its codes is.
+    #[must_use]
+    pub fn slow(&self) -> Option<&SlowHash> {
+        self.rare.as_ref().and_then(|rare| rare.slow.as_ref())
     }
 
     /// Its tag set.

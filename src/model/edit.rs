@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::record::{AgentName, Attributes, Label};
-use super::{AllowList, Code, CodeHash, Id, Mode, Modes, Rate, RetiringCode, UnixSeconds};
+use super::{AllowList, Code, GivenHash, Id, Mode, Modes, Rate, UnixSeconds};
 use crate::route::{Method, Template};
 use crate::tags::{Tag, TagSet};
 
@@ -70,10 +70,19 @@ pub struct CredentialEdit {
     pub rate: Option<Option<Rate>>,
     /// Tokens only, and only when they are new: the credential that it is made from.
     pub parent: Option<(Mode, Id)>,
-    /// In place of a code: its hash, made with this daemon's pepper.
-    pub hash: Option<CodeHash>,
+    /// In place of a code: its hash.
+    pub hash: Option<GivenHash>,
     /// Beside `hash`: the code before it and its deadline.
-    pub retiring: Option<RetiringCode>,
+    pub retiring: Option<Box<GivenRetiring>>,
+}
+
+/// What is given of a retiring code.
+#[derive(Clone)]
+pub struct GivenRetiring {
+    /// Its hash.
+    pub hash: GivenHash,
+    /// Accepted before.
+    pub until: UnixSeconds,
 }
 
 impl CredentialEdit {

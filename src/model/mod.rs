@@ -6,6 +6,7 @@
 //! | [`address`] | CIDR blocks and client addresses |
 //! | [`secret`] | the pepper, codes, hashes: nothing here can be printed |
 //! | [`record`] | agents, endpoints, credentials; a committed [`Change`] of them |
+//! | [`foreign`] | hashes that other systems made of codes |
 //! | [`edit`] | what an operator gives of a record |
 //! | [`rate`], [`bucket`] | how often a credential may be allowed, and what is left of that |
 //! | [`uses`] | last uses of codes |
@@ -14,6 +15,7 @@
 pub mod address;
 pub mod bucket;
 pub mod edit;
+pub mod foreign;
 pub mod rate;
 pub mod record;
 pub mod secret;
@@ -25,7 +27,8 @@ use std::fmt;
 
 pub use address::{AllowList, Cidr, client_address};
 pub use bucket::{Bucket, RetryAfter, Ticks};
-pub use edit::{AgentEdit, CredentialEdit, Edit, EndpointEdit};
+pub use edit::{AgentEdit, CredentialEdit, Edit, EndpointEdit, GivenRetiring};
+pub use foreign::{Foreign, GivenHash, HashKind, SlowHash};
 pub use rate::Rate;
 pub use record::{
     Agent, Binding, Change, Codes, Credential, Endpoint, Kind, Record, RecordKey, RecordName, RetiringCode,

@@ -3,7 +3,9 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::{AllowList, CodeHash, Id, Mode, Modes, Rate, Revision, UnixSeconds};
+use zeroize::Zeroizing;
+
+use super::{AllowList, CodeHash, CodeSlot, Foreign, HashKind, Id, Mode, Modes, Rate, Revision, UnixSeconds};
 use crate::route::{Method, Template};
 use crate::tags::{Tag, TagSet};
 
@@ -210,6 +212,16 @@ impl Codes {
     pub fn at(self, now: UnixSeconds) -> Self {
         Self { retiring: self.retiring.filter(|old| now < old.until), ..self }
     }
+
+    /// Whether what is kept of another system's hash is still of use beside these codes.
+    #[must_use]
+    pub fn need(&self, foreign: &Foreign) -> bool {
+        let is_slow = |hash: CodeHash| hash.kind() == HashKind::Slow;
+        match foreign {
+            Foreign::Slow(_) => is_slow(self.current) || self.retiring.is_some_and(|code| is_slow(code.hash)),
+            Foreign::Proven { own, .. } => self.current.mark() == *own,
+        }
+    }
 }
 
 /// A key, a token or a session.
@@ -243,6 +255,27 @@ pub struct Credential {
     pub rate: Option<Rate>,
     /// The credential that a token was made from: it may do no more, and ends with it.
     pub parent: Option<(Mode, Id)>,
+    /// What is kept of another system's hash.
+    pub foreign: Option<Foreign>,
+}
+
+impl Credential {
+    /// The hash of one of its codes in a text that can be given again; for an export that was asked to hold hashes, and
+    /// nothing else. `None` when it has no such code.
+    #[must_use]
+    pub fn expose_hash(&self, code: CodeSlot) -> Option<Zeroizing<Vec<u8>>> {
+        let hash = match code {
+            CodeSlot::Current => self.codes.current,
+            CodeSlot::Retiring => self.codes.retiring?.hash,
+        };
+        match hash.kind() {
+            HashKind::Own | HashKind::Digest(_) => hash.expose_text(),
+            HashKind::Slow => {
+                let slow = self.foreign.as_ref().and_then(Foreign::slow)?;
+                Some(Zeroizing::new(slow.expose().as_bytes().to_vec()))
+            }
+        }
+    }
 }
 
 /// Method, path template, tags and modes.

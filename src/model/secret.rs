@@ -4,6 +4,7 @@ use std::fmt;
 
 use zeroize::Zeroizing;
 
+use super::foreign::HashKind;
 use super::{Mode, parse_presented_id};
 
 /// Bytes of a code, at least.
@@ -36,7 +37,18 @@ impl Pepper {
         input[0] = mode.number();
         input[1..PREFIX_BYTES].copy_from_slice(&id.to_be_bytes());
         input[PREFIX_BYTES..PREFIX_BYTES + code.0.len()].copy_from_slice(code.0);
-        CodeHash(blake3::keyed_hash(&self.0, &input[..PREFIX_BYTES + code.0.len()]))
+        let hash = blake3::keyed_hash(&self.0, &input[..PREFIX_BYTES + code.0.len()]);
+        CodeHash { hash, kind: HashKind::Own }
+    }
+
+    /// The same over what another system made of a code. The kind stands beside the mode in the first byte, so that none
+    /// is ever another's.
+    pub(super) fn keyed(&self, kind: HashKind, mode: Mode, id: u64, bytes: &[u8]) -> CodeHash {
+        let mut hasher = blake3::Hasher::new_keyed(&self.0);
+        hasher.update(&[kind.number() << 4 | mode.number()]);
+        hasher.update(&id.to_be_bytes());
+        hasher.update(bytes);
+        CodeHash { hash: hasher.finalize(), kind }
     }
 
     /// A key of its own for another purpose, named by `context`.
@@ -46,38 +58,64 @@ impl Pepper {
     }
 }
 
-/// What is stored of a code. Comparing takes the same time wherever two differ.
+/// What is stored of a code. Comparing takes the same time wherever two of one kind differ.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub struct CodeHash(blake3::Hash);
+pub struct CodeHash {
+    hash: blake3::Hash,
+    kind: HashKind,
+}
 
 impl CodeHash {
+    /// Stands before what was made with the pepper, where hashes are written as text.
+    pub(super) const PREFIX: &[u8] = b"keyward";
+
     /// The stored form.
     #[must_use]
     pub const fn as_bytes(&self) -> &[u8; 32] {
-        self.0.as_bytes()
+        self.hash.as_bytes()
+    }
+
+    /// From the stored form, Keyward's own.
+    #[must_use]
+    pub const fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self::of_kind(HashKind::Own, bytes)
     }
 
     /// From the stored form.
     #[must_use]
-    pub const fn from_bytes(bytes: [u8; 32]) -> Self {
-        Self(blake3::Hash::from_bytes(bytes))
+    pub const fn of_kind(kind: HashKind, bytes: [u8; 32]) -> Self {
+        Self { hash: blake3::Hash::from_bytes(bytes), kind }
     }
 
-    /// Reads the form that an export has: `keyward:` and 64 hexadecimal digits. `None` when it has another.
+    /// What was hashed.
+    #[must_use]
+    pub const fn kind(&self) -> HashKind {
+        self.kind
+    }
+
+    /// Whether another system's hash was, in place of the code.
+    #[must_use]
+    pub const fn is_foreign(&self) -> bool {
+        !matches!(self.kind, HashKind::Own)
+    }
+
+    /// Reads the form that an export has: `keyward:` or, of a digest, `keyward-sha256:`, …, and 64 hexadecimal digits.
+    /// `None` when it has another.
     #[must_use]
     pub fn parse(text: &[u8]) -> Option<Self> {
-        blake3::Hash::from_hex(text.strip_prefix(HASH_PREFIX)?).ok().map(Self)
+        let colon = text.iter().position(|&byte| byte == b':')?;
+        let kind = HashKind::from_stored_name(&text[..colon])?;
+        blake3::Hash::from_hex(&text[colon + 1..]).ok().map(|hash| Self { hash, kind })
     }
 
-    /// The form that [`CodeHash::parse`] reads; for an export that was asked to hold hashes, and nothing else.
+    /// The form that [`CodeHash::parse`] reads; for an export that was asked to hold hashes, and nothing else. `None` of a
+    /// slow hash, whose text lies beside it: [`super::Credential::expose_hash`] knows both.
     #[must_use]
-    pub fn expose_text(&self) -> Zeroizing<Vec<u8>> {
-        Zeroizing::new([HASH_PREFIX, self.0.to_hex().as_bytes()].concat())
+    pub fn expose_text(&self) -> Option<Zeroizing<Vec<u8>>> {
+        let name = self.kind.stored_name()?;
+        Some(Zeroizing::new([name.as_bytes(), b":", self.hash.to_hex().as_bytes()].concat()))
     }
 }
-
-/// Stands before a hash that was made with the pepper, where hashes are written as text.
-const HASH_PREFIX: &[u8] = b"keyward:";
 
 /// A code that a request presents: 8 to 128 visible ASCII bytes.
 #[derive(Clone, Copy)]
@@ -90,6 +128,17 @@ impl<'a> PresentedCode<'a> {
         let fits = (CODE_BYTES_MIN..=CODE_BYTES_MAX).contains(&bytes.len());
         // Looks at all bytes without stopping early, many at a time.
         (fits && bytes.iter().fold(true, |all, byte| all & byte.is_ascii_graphic())).then_some(Self(bytes))
+    }
+
+    /// The bytes, for the hash that is made of them.
+    pub(super) const fn expose(self) -> &'a [u8] {
+        self.0
+    }
+
+    /// A copy that outlives the request; wiped when dropped.
+    #[must_use]
+    pub fn to_code(self) -> Code {
+        Code(Zeroizing::new(self.0.to_vec()))
     }
 }
 
@@ -228,7 +277,7 @@ mod tests {
     #[test]
     fn a_hash_is_read_back_from_its_text_and_from_no_other() {
         let hash = CodeHash::from_bytes([0xa7; 32]);
-        let text = hash.expose_text();
+        let text = hash.expose_text().unwrap();
         assert_eq!(text.as_slice(), format!("keyward:{}", "a7".repeat(32)).as_bytes());
         assert!(CodeHash::parse(&text) == Some(hash));
         for wrong in [&text[8..], &text[..text.len() - 1], b"", b"keyward:", &[&text[..], b"0"].concat()] {

@@ -50,6 +50,8 @@ pub(super) enum Action {
     Close,
     /// Of what expired long ago.
     Sweep,
+    /// Another system's hash, to Keyward's own.
+    Upgrade,
 }
 
 impl Action {
@@ -63,6 +65,7 @@ impl Action {
             Self::Rotate => "rotate",
             Self::Close => "close",
             Self::Sweep => "sweep",
+            Self::Upgrade => "upgrade",
         }
     }
 }

@@ -3,7 +3,7 @@
 use super::plan::Refusal;
 use super::writer::{Writer, Written};
 use crate::directory::{Directory, HotCredential, Lookup};
-use crate::model::{Agent, Codes, Credential, Record, RecordKey};
+use crate::model::{Agent, CodeHash, Credential, Foreign, Record, RecordKey};
 use crate::store::{Fate, Watermark};
 
 /// The watermark while it is written, and whether it was said that it can't be.
@@ -65,17 +65,26 @@ fn credential_fates(directory: &Directory, credential: &Credential) -> [Option<F
     match directory.credential(credential.mode, credential.id.get()) {
         Lookup::Found(before) => [
             switched(credential.revoked, before.is_enabled(), credential.enabled),
-            ends_a_code(before, &credential.codes).then_some(Fate::Recoded),
+            ends_a_code(before, credential).then_some(Fate::Recoded),
         ],
         Lookup::Absent | Lookup::Damaged => [None, None],
     }
 }
 
-/// Whether a code that was accepted is accepted no more, or only for a time.
-fn ends_a_code(before: &HotCredential, codes: &Codes) -> bool {
-    let retiring = before.retiring().map(|retiring| retiring.hash);
-    let stays = |hash| hash == codes.current || codes.retiring.is_some_and(|retiring| retiring.hash == hash);
-    codes.current != *before.hash() || retiring.is_some_and(|hash| !stays(hash))
+/// Whether a code that was accepted is accepted no more, or only for a time. Where Keyward's own hash takes the place of
+/// another system's, the code stays.
+fn ends_a_code(before: &HotCredential, credential: &Credential) -> bool {
+    let codes = &credential.codes;
+    let is_upgraded = |hash: CodeHash| match &credential.foreign {
+        Some(Foreign::Proven { own, by }) => *own == codes.current.mark() && *by == hash.mark(),
+        Some(Foreign::Slow(_)) | None => false,
+    };
+    let stays = |hash| {
+        hash == codes.current || codes.retiring.is_some_and(|retiring| retiring.hash == hash) || is_upgraded(hash)
+    };
+    let retires = codes.retiring.is_some_and(|retiring| retiring.hash == *before.hash());
+    let ends = before.retiring().is_some_and(|retiring| !stays(retiring.hash));
+    retires || ends || !stays(*before.hash())
 }
 
 /// What is ended can't be changed again, so it was not before.

@@ -9,8 +9,10 @@ mod clock;
 mod histogram;
 mod marks;
 mod plan;
+mod proofs;
 mod reading;
 mod sweep;
+mod upgrades;
 mod uses;
 mod wanted;
 mod what_if;
@@ -29,13 +31,15 @@ use tokio::sync::{oneshot, watch};
 pub use audit::{Origin, Peer};
 pub use histogram::{BOUNDS_NANOS, Histogram, Observed};
 pub use plan::{Apply, FieldChange, FieldValue, Import, Imported, Order, Outcome, Refusal, Rotate, Rotation, Sweep};
+use proofs::Pool;
+pub use proofs::Settled;
 pub use reading::{Counts, Reading, View};
 pub use wanted::Wanted;
 pub use what_if::{Preview, WhatIf};
 
 pub use crate::decide::{
     Asker, BATCH_TARGETS_MAX, Comparison, Difference, Effect, Explanation, Inquiry, ReachPage, Reachable, Step,
-    StepResult, Target, Unreached,
+    StepResult, Target, Unreached, Upgrade, WantedProof,
 };
 use crate::directory::Compiler;
 pub use crate::directory::Lookup;
@@ -116,6 +120,7 @@ pub struct Registry {
     jobs: Option<Sender<Job>>,
     writer: Option<JoinHandle<()>>,
     sweeper: Option<Sweeper>,
+    pool: Pool,
 }
 
 /// A summary of the state for `status`.
@@ -185,8 +190,10 @@ impl Registry {
                 let shared = Arc::clone(&shared);
                 move || run_writer(writer, &received, &shared)
             })
-            .map_err(|error| OpenError::Io(path, error))?;
-        Ok(Self { shared, jobs: Some(jobs), writer: Some(thread), sweeper: None })
+            .map_err(|error| OpenError::Io(path.clone(), error))?;
+        let pool = Pool::start(Arc::clone(&shared.reading.proofs)).map_err(|error| OpenError::Io(path, error))?;
+        shared.reading.upgrades.connect(Some(jobs.clone()));
+        Ok(Self { shared, jobs: Some(jobs), writer: Some(thread), sweeper: None, pool })
     }
 
     /// From now on takes tokens and sessions away that expired `keep` ago. Without this they stay.
@@ -205,6 +212,11 @@ impl Registry {
     #[must_use]
     pub fn view(&self) -> View<'_> {
         self.shared.reading.view()
+    }
+
+    /// Has a code tried against another system's slow hash, and waits for the outcome.
+    pub async fn settle(&self, wanted: WantedProof) -> Settled {
+        self.pool.settle(wanted).await
     }
 
     /// Hands an order to the writer and waits until it is carried out: durable, audited as `origin`'s, and visible.
@@ -384,6 +396,7 @@ fn run_writer(writer: Writer, jobs: &Receiver<Job>, shared: &Shared) {
 
 impl Drop for Registry {
     fn drop(&mut self) {
+        self.shared.reading.upgrades.connect(None);
         // It holds a way to the writer, which serves as long as there is any.
         self.sweeper = None;
         self.jobs = None;

@@ -8,8 +8,10 @@ use std::time::Instant;
 use arc_swap::{ArcSwap, Guard};
 
 use super::clock::Clock;
+use super::proofs::{Proofs, Settled};
+use super::upgrades::Upgrades;
 use super::uses::UseBook;
-use crate::decide::{Asker, Explanation, Inquiry, ReachPage, Target, Unreached, prove};
+use crate::decide::{Asker, Explanation, Inquiry, Proof, ReachPage, Target, Unreached, WantedProof, prove};
 use crate::directory::{Directory, Lookup};
 use crate::model::{Id, Identity, Kind, Mode, Reason, Terms, Ticks, UnixSeconds, Verdict};
 
@@ -39,6 +41,8 @@ pub struct Reading {
     published: ArcSwap<Published>,
     pub(super) clock: Clock,
     pub(super) uses: UseBook,
+    pub(super) proofs: Arc<Proofs>,
+    pub(super) upgrades: Upgrades,
     questions: AtomicU64,
     /// Where the clock of the rates begins.
     began: Instant,
@@ -52,6 +56,8 @@ impl Reading {
             published: ArcSwap::from_pointee(Published { directory, counts: Counts::default() }),
             clock: Clock::new(UnixSeconds(0)),
             uses: UseBook::new(),
+            proofs: Arc::default(),
+            upgrades: Upgrades::default(),
             questions: AtomicU64::new(0),
             began: Instant::now(),
         }
@@ -71,6 +77,8 @@ impl Reading {
             now: self.clock.now(),
             ticks: Cell::new(None),
             asked: Cell::new(0),
+            settled: None,
+            wanted: Cell::new(None),
         }
     }
 
@@ -94,6 +102,10 @@ pub struct View<'r> {
     ticks: Cell<Option<Ticks>>,
     /// Targets judged so far.
     asked: Cell<u64>,
+    /// What became of the proof that the first question of a read wanted.
+    settled: Option<Settled>,
+    /// What the last question wanted and nobody knows.
+    wanted: Cell<Option<Box<WantedProof>>>,
 }
 
 impl Drop for View<'_> {
@@ -120,6 +132,29 @@ impl View<'_> {
         self.now
     }
 
+    /// The same, with what became of a proof.
+    #[must_use]
+    pub fn with(mut self, settled: Option<Settled>) -> Self {
+        self.settled = settled;
+        self
+    }
+
+    /// What the last question that was answered needs to be known first; until then it is answered `unavailable`. To be
+    /// handed to [`super::Registry::settle`], and the question asked again of a view that has the outcome.
+    #[must_use]
+    pub fn take_wanted(&self) -> Option<Box<WantedProof>> {
+        self.wanted.take()
+    }
+
+    /// Whether there is such a thing.
+    #[must_use]
+    pub fn wants_proof(&self) -> bool {
+        let wanted = self.wanted.take();
+        let wants = wanted.is_some();
+        self.wanted.set(wanted);
+        wants
+    }
+
     /// Begins a question, for [`View::answer`].
     #[must_use]
     pub fn inquire<'v, 'a>(&'v self, asker: Asker<'a>) -> Inquiry<'v, 'a> {
@@ -137,9 +172,16 @@ impl View<'_> {
     pub fn answer<'v>(&'v self, inquiry: &mut Inquiry<'v, '_>, target: &Target<'_>) -> Verdict<'v> {
         let verdict = self.judge(inquiry, target);
         if let Verdict::Allow(Terms { identity: Some(identity), .. }) = &verdict {
-            self.note_use(inquiry.asker(), identity);
+            self.note_use(inquiry, identity);
         }
         verdict
+    }
+
+    fn recall(&self, wanted: &WantedProof) -> Option<Proof> {
+        match &self.settled {
+            Some(settled) if settled.key == wanted.key => Some(settled.proof),
+            Some(_) | None => self.reading.proofs.recall(&wanted.key),
+        }
     }
 
     /// Answers one question and notes the use of an accepted code.
@@ -147,7 +189,8 @@ impl View<'_> {
         self.answer(&mut self.inquire(*asker), target)
     }
 
-    /// Answers the targets of a batch from this one state, in order.
+    /// Answers the targets of a batch from this one state, in order; ends early when it [wants a
+    /// proof](View::wants_proof).
     pub fn check_all<'v, 't>(
         &'v self,
         asker: Asker<'_>,
@@ -158,6 +201,9 @@ impl View<'_> {
         let mut accepted = None;
         for target in targets {
             let verdict = self.judge(&mut inquiry, &target);
+            if self.wants_proof() {
+                return;
+            }
             if accepted.is_none()
                 && let Verdict::Allow(terms) = &verdict
             {
@@ -166,15 +212,18 @@ impl View<'_> {
             each(verdict);
         }
         if let Some(identity) = accepted {
-            self.note_use(inquiry.asker(), &identity);
+            self.note_use(&inquiry, &identity);
         }
     }
 
     /// Decides one target. An allow takes one from the credential's rate, and is none when nothing is left (step 12). Who
     /// it is, is no such target.
     fn judge<'v>(&'v self, inquiry: &mut Inquiry<'v, '_>, target: &Target<'_>) -> Verdict<'v> {
+        let verdict = self.decide(inquiry, target);
+        if self.wants_proof() {
+            return verdict;
+        }
         self.asked.set(self.asked.get() + 1);
-        let verdict = inquiry.decide(target);
         if let Verdict::Allow(Terms { identity: Some(_), .. }) = &verdict
             && !matches!(target, Target::Nobody)
             && let Some(bucket) = inquiry.bucket()
@@ -196,8 +245,23 @@ impl View<'_> {
         ticks
     }
 
-    fn note_use(&self, asker: &Asker<'_>, identity: &Identity<'_>) {
-        self.reading.uses.note(identity, self.now, asker.address);
+    /// Decides, by what is known of a code that is judged slowly. What isn't known is [wanted](View::take_wanted).
+    fn decide<'v>(&'v self, inquiry: &mut Inquiry<'v, '_>, target: &Target<'_>) -> Verdict<'v> {
+        let verdict = inquiry.decide(target);
+        let Some(wanted) = inquiry.wanted_proof() else { return verdict };
+        let Some(proof) = self.recall(&wanted) else {
+            self.wanted.set(Some(Box::new(wanted)));
+            return verdict;
+        };
+        inquiry.settle(proof);
+        inquiry.decide(target)
+    }
+
+    fn note_use(&self, inquiry: &Inquiry<'_, '_>, identity: &Identity<'_>) {
+        self.reading.uses.note(identity, self.now, inquiry.asker().address);
+        if let Some(upgrade) = inquiry.upgrade() {
+            self.reading.upgrades.offer(upgrade);
+        }
     }
 
     /// Who presents this credential, for a token to be made from it; see [`prove`].

@@ -143,6 +143,7 @@ impl Writer {
     fn commit_group(&mut self, group: Vec<Ordered>) {
         let (orders, replies): (Vec<_>, Vec<_>) =
             group.into_iter().map(|ordered| ((ordered.order, ordered.origin), ordered.reply)).unzip();
+        let upgraded: Vec<_> = orders.iter().filter_map(|(order, _)| order.upgraded()).collect();
         let results =
             self.ensure_open().and_then(|()| caught(|| self.write(orders)).inspect_err(|fault| self.note_fault(fault)));
         match results {
@@ -158,6 +159,7 @@ impl Writer {
                 }
                 self.shared.observe(Stage::Acknowledged);
                 self.shared.tell_audit(&self.head);
+                self.shared.reading.upgrades.done(upgraded.into_iter());
                 // Nobody waits for the log.
                 changes.iter().for_each(log);
             }

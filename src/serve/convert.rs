@@ -12,9 +12,9 @@ use keyward_proto::query::{
 use super::meters::AskDoor;
 use crate::model::record::{AgentName, Attributes, Label};
 use crate::model::{
-    Agent, AgentEdit, AllowList, Binding, Code, CodeHash, CodeSlot, Credential, CredentialEdit, Edit, Endpoint,
-    EndpointEdit, Id, Identity, Kind, LastUse, LastUses, Method, Mode, Modes, Rate, Reason, Record, RecordName,
-    RetiringCode, Route, Template, TextList, UnixSeconds, Verdict,
+    Agent, AgentEdit, AllowList, Binding, Code, CodeHash, CodeSlot, Codes, Credential, CredentialEdit, Edit, Endpoint,
+    EndpointEdit, Foreign, GivenHash, GivenRetiring, Id, Identity, Kind, LastUse, LastUses, Method, Mode, Modes, Rate,
+    Reason, Record, RecordName, Route, Template, TextList, UnixSeconds, Verdict,
 };
 use crate::registry::{
     Asker, FieldChange, FieldValue, Import, Imported, Listed, Reachable, Rotate, Rotation, Step, StepResult,
@@ -299,7 +299,7 @@ fn credential_edit(patch: wire::CredentialPatch, sets: &mut Sets) -> Result<Cred
             .map_err(|e| format!("rate: {e}"))?,
         parent: patch.parent.map(parse_parent).transpose()?,
         hash: patch.hash.as_ref().map(|hash| parse_hash("hash", hash)).transpose()?,
-        retiring: patch.retiring.map(|retiring| parse_retiring(&retiring)).transpose()?,
+        retiring: patch.retiring.map(|retiring| parse_retiring(&retiring).map(Box::new)).transpose()?,
     })
 }
 
@@ -324,14 +324,13 @@ fn parse_parent(name: wire::CredentialName) -> Result<(Mode, Id), String> {
     Ok((mode(name.mode), id))
 }
 
-fn parse_hash(field: &str, hash: &wire::Secret) -> Result<CodeHash, String> {
-    CodeHash::parse(hash.expose())
-        .ok_or_else(|| format!("{field}: it is no hash: \"keyward:\" and 64 hexadecimal digits, as an export has them"))
+fn parse_hash(field: &str, hash: &wire::Secret) -> Result<GivenHash, String> {
+    GivenHash::parse(hash.expose()).map_err(|error| format!("{field}: {error}"))
 }
 
-fn parse_retiring(retiring: &wire::RetiringPatch) -> Result<RetiringCode, String> {
+fn parse_retiring(retiring: &wire::RetiringPatch) -> Result<GivenRetiring, String> {
     let until = parse_time("retiring", Some(Some(retiring.until)))?.flatten().unwrap_or_default();
-    Ok(RetiringCode { hash: parse_hash("retiring", &retiring.hash)?, until })
+    Ok(GivenRetiring { hash: parse_hash("retiring", &retiring.hash)?, until })
 }
 
 fn parse_id(id: u64) -> Result<Id, String> {
@@ -437,17 +436,24 @@ fn credential_record(credential: &Credential, uses: &LastUses, now: UnixSeconds)
 
 /// A record as an apply takes it.
 pub(super) fn exported(listed: &Listed, now: UnixSeconds, with_hashes: bool) -> wire::ExportedRecord {
-    let codes = match &listed.record {
-        Record::Credential(credential) if with_hashes => Some(credential.codes),
-        Record::Credential(_) | Record::Agent(_) | Record::Endpoint(_) => None,
-    };
-    let secret = |hash: CodeHash| wire::Secret::new(std::mem::take(&mut *hash.expose_text()));
-    let retiring = codes.and_then(|codes| codes.retiring).filter(|retiring| now < retiring.until);
-    wire::ExportedRecord {
-        record: record(listed, now),
-        hash: codes.map(|codes| secret(codes.current)),
-        retiring: retiring.map(|code| wire::RetiringPatch { hash: secret(code.hash), until: code.until.0 }),
+    let mut exported = wire::ExportedRecord { record: record(listed, now), hash: None, retiring: None };
+    if let Record::Credential(credential) = &listed.record
+        && with_hashes
+    {
+        let Codes { current, retiring } = credential.codes;
+        exported.hash = exported_hash(credential, &current);
+        exported.retiring = retiring.filter(|retiring| now < retiring.until).and_then(|code| {
+            let hash = exported_hash(credential, &code.hash)?;
+            Some(wire::RetiringPatch { hash, until: code.until.0 })
+        });
     }
+    exported
+}
+
+/// The text that an apply takes for one of a credential's hashes.
+fn exported_hash(credential: &Credential, hash: &CodeHash) -> Option<wire::Secret> {
+    let slow = || credential.foreign.as_ref().and_then(Foreign::slow).map(|slow| slow.expose().as_bytes().to_vec());
+    hash.expose_text().map(|mut text| std::mem::take(&mut *text)).or_else(slow).map(wire::Secret::new)
 }
 
 /// What the right code would get, in the order of step 5.

@@ -27,6 +27,7 @@ pub(super) async fn serve(stream: UnixStream, serving: Arc<Serving>, stop: Cance
     let mut connection = Connection::new(stream, (QUERY_FRAME_BYTES_MAX, QUERY_ERROR), deadlines, stop);
     let meter = serving.meters.of(AskDoor::Query);
     let share = meter.share();
+    let mut settled = None;
     loop {
         let filled = connection.fill().await;
         if matches!(filled, Filled::Over) {
@@ -36,12 +37,20 @@ pub(super) async fn serve(stream: UnixStream, serving: Arc<Serving>, stop: Cance
         loop {
             let mut notes = Notes::new(AskDoor::Query, &serving.meters.denials);
             // The state is taken after the bytes have come: promise 2.5.
-            let view = serving.registry.view();
+            let view = serving.registry.view().with(settled.take());
             let outcome = connection.answer(|input, out| answer_all(&view, input, out, &mut notes));
+            let wanted = view.take_wanted();
             drop(view);
             meter.add(share, &notes, began.elapsed());
             if connection.flush().await.is_err() || outcome.is_err() {
                 return;
+            }
+            if let Some(wanted) = wanted {
+                // Replies keep their order, so this connection waits; then the question is asked anew, of what is the
+                // state then.
+                settled = Some(serving.registry.settle(*wanted).await);
+                connection.restart_deadlines();
+                continue;
             }
             if outcome == Ok(false) {
                 break;
@@ -57,7 +66,7 @@ pub(super) async fn serve(stream: UnixStream, serving: Arc<Serving>, stop: Cance
 
 /// Answers every whole frame of `input` with a frame in `out`, until it is used up or `out` holds
 /// as much as is gathered for one write. Counts the verdicts in `notes`. Returns the bytes used, and whether whole frames
-/// may be left.
+/// may be left. Where the view [wants a proof](View::wants_proof) it ends before the frame that needs it.
 ///
 /// # Errors
 /// When the stream can't be followed further; what came before is answered.
@@ -69,19 +78,24 @@ pub fn answer_all(
 ) -> Result<(usize, bool), FrameError> {
     let mut used = 0;
     while out.len() < WRITE_BYTES_MAX {
-        let mut frames = ArrayVec::<_, TOGETHER_MAX>::new();
+        let (began, mut frames) = (used, ArrayVec::<_, TOGETHER_MAX>::new());
         let mut next = Ok(None);
         while !frames.is_full() {
             next = split(&input[used..], QUERY_FRAME_BYTES_MAX);
             let Ok(Some((frame, bytes))) = next else { break };
-            frames.push(frame);
             used += bytes;
+            frames.push((frame, used));
         }
-        match &*frames {
-            [frame] => {
-                answer(&mut begin(view, &QueryRequest::decode(frame)), frame.header.request_id, view, out, notes);
+        let held = match &*frames {
+            [(frame, _)] => {
+                let request = QueryRequest::decode(frame);
+                let answered = answer(&mut begin(view, &request), frame.header.request_id, view, out, notes);
+                if answered { None } else { Some(0) }
             }
             frames => answer_together(view, frames, out, notes),
+        };
+        if let Some(held) = held {
+            return Ok((if held == 0 { began } else { frames[held - 1].1 }, true));
         }
         if next?.is_none() {
             return Ok((used, false));
@@ -112,9 +126,15 @@ fn begin<'r>(view: &'r View<'_>, request: &'r Result<QueryRequest<'r>, FrameErro
 const LOOK_UPS: [fn(&View<'_>, &mut Inquiry<'_, '_>); 3] =
     [|view, inquiry| view.find(inquiry), |_, inquiry| inquiry.look_ahead(), |_, inquiry| inquiry.look_further_ahead()];
 
-/// Takes all questions through each look-up before the next, so that the waits for memory overlap.
-fn answer_together(view: &View<'_>, frames: &[Frame<'_>], out: &mut Vec<u8>, notes: &mut Notes<'_>) {
-    let requests: ArrayVec<_, TOGETHER_MAX> = frames.iter().map(QueryRequest::decode).collect();
+/// Takes all questions through each look-up before the next, so that the waits for memory overlap. Returns the place of
+/// the frame that wants a proof; those before it are answered.
+fn answer_together(
+    view: &View<'_>,
+    frames: &[(Frame<'_>, usize)],
+    out: &mut Vec<u8>,
+    notes: &mut Notes<'_>,
+) -> Option<usize> {
+    let requests: ArrayVec<_, TOGETHER_MAX> = frames.iter().map(|(frame, _)| QueryRequest::decode(frame)).collect();
     let mut begun: ArrayVec<_, TOGETHER_MAX> = requests.iter().map(|request| begin(view, request)).collect();
     for step in LOOK_UPS {
         for begun in &mut begun {
@@ -123,29 +143,40 @@ fn answer_together(view: &View<'_>, frames: &[Frame<'_>], out: &mut Vec<u8>, not
             }
         }
     }
-    for (begun, frame) in begun.iter_mut().zip(frames) {
-        answer(begun, frame.header.request_id, view, out, notes);
-    }
+    let mut all = begun.iter_mut().zip(frames);
+    all.position(|(begun, (frame, _))| !answer(begun, frame.header.request_id, view, out, notes))
 }
 
-fn answer<'r>(begun: &mut Begun<'r>, request_id: u32, view: &'r View<'_>, out: &mut Vec<u8>, notes: &mut Notes<'_>) {
+/// False, and nothing is answered, when the view wants a proof.
+fn answer<'r>(
+    begun: &mut Begun<'r>,
+    request_id: u32,
+    view: &'r View<'_>,
+    out: &mut Vec<u8>,
+    notes: &mut Notes<'_>,
+) -> bool {
     match begun {
         Begun::Question(inquiry, target) => {
-            let verdict = convert::verdict(&view.answer(inquiry, target));
+            let verdict = view.answer(inquiry, target);
+            if view.wants_proof() {
+                return false;
+            }
+            let verdict = convert::verdict(&verdict);
             notes.note(verdict.reason, inquiry, target);
             verdict.put(out, request_id);
         }
-        Begun::Batch(batch) => answer_batch(view, batch, out, request_id, notes),
+        Begun::Batch(batch) => return answer_batch(view, batch, out, request_id, notes),
         Begun::Refused(error) => put_error(out, QUERY_ERROR, request_id, error),
     }
+    true
 }
 
-fn answer_batch(view: &View<'_>, batch: &Batch<'_>, out: &mut Vec<u8>, request_id: u32, notes: &mut Notes<'_>) {
+fn answer_batch(view: &View<'_>, batch: &Batch<'_>, out: &mut Vec<u8>, request_id: u32, notes: &mut Notes<'_>) -> bool {
     if !(1..=BATCH_TARGETS_MAX).contains(&batch.targets.len()) {
         let (reason, status) = (WireReason::BadRequest.number(), 400);
         notes.count(reason);
         BatchVerdictsRef { reason, status, identity: None, verdicts: &[] }.put(out, request_id);
-        return;
+        return true;
     }
     let mut verdicts: Vec<TargetVerdict> = Vec::with_capacity(batch.targets.len());
     let mut identity = None;
@@ -157,10 +188,14 @@ fn answer_batch(view: &View<'_>, batch: &Batch<'_>, out: &mut Vec<u8>, request_i
         }
         verdicts.push(convert::target_verdict(&verdict));
     });
+    if view.wants_proof() {
+        return false;
+    }
     note_batch(view, batch, &verdicts, notes);
     let identity = identity.as_ref().map(convert::identity);
     BatchVerdictsRef { reason: WireReason::Ok.number(), status: 200, identity, verdicts: &verdicts }
         .put(out, request_id);
+    true
 }
 
 /// Counts a batch's verdicts. The inquiry is a new one: only a denial that is logged looks at it.

@@ -20,8 +20,8 @@ use zeroize::Zeroizing;
 use super::Table;
 use crate::model::record::{AgentName, Attributes, Label, TEXT_BYTES_MAX};
 use crate::model::{
-    Agent, AllowList, Binding, CodeHash, Codes, Credential, Endpoint, Id, Method, Mode, Modes, Pepper, Rate, Record,
-    RecordKey, RetiringCode, Revision, Template, UnixSeconds,
+    Agent, AllowList, Binding, CodeHash, CodeMark, Codes, Credential, Endpoint, Foreign, HashKind, Id, Method, Mode,
+    Modes, Pepper, Rate, Record, RecordKey, RetiringCode, Revision, SlowHash, Template, UnixSeconds,
 };
 use crate::tags::{Tag, TagSet};
 
@@ -275,8 +275,8 @@ struct CredentialRow<'r> {
     superuser: bool,
     agent: Option<u64>,
     tags: SetKey,
-    hash: [u8; 32],
-    retiring: Option<([u8; 32], u64)>,
+    hash: HashRow,
+    retiring: Option<(HashRow, u64)>,
     enabled: bool,
     revoked: bool,
     not_before: Option<u64>,
@@ -286,6 +286,16 @@ struct CredentialRow<'r> {
     rate: Option<Cow<'r, str>>,
     /// Mode and id.
     parent: Option<(u8, u64)>,
+    foreign: Option<ForeignRow<'r>>,
+}
+
+/// The number of its kind, and the hash.
+type HashRow = (u8, [u8; 32]);
+
+#[derive(Encode, BorrowDecode)]
+enum ForeignRow<'r> {
+    Slow(&'r str),
+    Proven { own: [u8; 8], by: [u8; 8] },
 }
 
 /// Last uses as stored: what tells the code, unix seconds, the address as text.
@@ -441,8 +451,8 @@ fn credential_row<'r>(credential: &'r Credential, sets: &SetKeys, revision: Revi
         superuser,
         agent: agent.map(Id::get),
         tags: sets.of(&credential.tags),
-        hash: *credential.codes.current.as_bytes(),
-        retiring: credential.codes.retiring.map(|code| (*code.hash.as_bytes(), code.until.0)),
+        hash: hash_row(&credential.codes.current),
+        retiring: credential.codes.retiring.map(|code| (hash_row(&code.hash), code.until.0)),
         enabled: credential.enabled,
         revoked: credential.revoked,
         not_before: credential.not_before.map(|at| at.0),
@@ -451,6 +461,18 @@ fn credential_row<'r>(credential: &'r Credential, sets: &SetKeys, revision: Revi
         app_id: credential.app_id,
         rate: credential.rate.map(|rate| rate.to_string().into()),
         parent: credential.parent.map(|(mode, id)| (mode.number(), id.get())),
+        foreign: credential.foreign.as_ref().map(foreign_row),
+    }
+}
+
+const fn hash_row(hash: &CodeHash) -> HashRow {
+    (hash.kind().number(), *hash.as_bytes())
+}
+
+fn foreign_row(foreign: &Foreign) -> ForeignRow<'_> {
+    match foreign {
+        Foreign::Slow(slow) => ForeignRow::Slow(slow.expose()),
+        Foreign::Proven { own, by } => ForeignRow::Proven { own: own.to_bytes(), by: by.to_bytes() },
     }
 }
 
@@ -536,10 +558,11 @@ fn read_credential(
         },
         tags: set_of(&row.tags).ok_or(BadRow)?,
         codes: Codes {
-            current: CodeHash::from_bytes(row.hash),
+            current: read_hash(row.hash)?,
             retiring: row
                 .retiring
-                .map(|(hash, until)| RetiringCode { hash: CodeHash::from_bytes(hash), until: UnixSeconds(until) }),
+                .map(|(hash, until)| Ok(RetiringCode { hash: read_hash(hash)?, until: UnixSeconds(until) }))
+                .transpose()?,
         },
         enabled: row.enabled,
         revoked: row.revoked,
@@ -549,8 +572,22 @@ fn read_credential(
         app_id: row.app_id,
         rate: row.rate.map(|rate| Rate::parse(&rate)).transpose().map_err(|_| BadRow)?,
         parent: row.parent.map(|(mode, id)| Mode::from_number(mode).zip(Id::new(id)).ok_or(BadRow)).transpose()?,
+        foreign: row.foreign.map(read_foreign).transpose()?,
     };
     Ok((Record::Credential(credential), Revision(row.revision)))
+}
+
+fn read_hash((kind, bytes): HashRow) -> Result<CodeHash, BadRow> {
+    Ok(CodeHash::of_kind(HashKind::from_number(kind).ok_or(BadRow)?, bytes))
+}
+
+fn read_foreign(row: ForeignRow<'_>) -> Result<Foreign, BadRow> {
+    Ok(match row {
+        ForeignRow::Slow(text) => Foreign::Slow(SlowHash::parse(text.as_bytes()).map_err(|_| BadRow)?),
+        ForeignRow::Proven { own, by } => {
+            Foreign::Proven { own: CodeMark::from_bytes(own), by: CodeMark::from_bytes(by) }
+        }
+    })
 }
 
 #[cfg(test)]

@@ -84,6 +84,7 @@ fn credential(of: &naive::Credential, pepper: &Pepper) -> Credential {
         expires_at: of.expires_at.map(UnixSeconds),
         rate: None,
         parent: of.parent.map(|(of_mode, id)| (mode(of_mode), Id::new(id).unwrap())),
+        foreign: None,
         allow_ip: of.allow_ip.as_ref().map(|blocks| AllowList::parse(blocks.iter().copied()).unwrap()),
         app_id: of.app_id,
     }

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use crate::model::record::{Attributes, Label};
 use crate::model::{
-    Agent, AgentEdit, Binding, CodeHash, Codes, Credential, CredentialEdit, Endpoint, EndpointEdit, Id, Mode, Modes,
-    Pepper,
+    Agent, AgentEdit, Binding, CodeHash, Codes, Credential, CredentialEdit, Endpoint, EndpointEdit, Foreign, Id, Mode,
+    Modes, Pepper, RetiringCode,
 };
 use crate::tags::TagSet;
 
@@ -53,7 +53,8 @@ pub(super) fn credential(
     pepper: &Pepper,
     new_hash: Option<CodeHash>,
 ) -> Result<Credential, String> {
-    let given = given_codes(&edit, id, pepper)?;
+    let given = given_codes(&edit, id, pepper)?.or_else(|| made_code(old, new_hash));
+    let Kept { codes, foreign } = codes(old, given)?;
     let app_id = edit.app_id.unwrap_or_else(|| old.and_then(|old| old.app_id));
     if app_id.is_some() && edit.mode != Mode::Token {
         return Err("only tokens have an app_id".into());
@@ -63,7 +64,7 @@ pub(super) fn credential(
         mode: edit.mode,
         id,
         binding: binding(old.map(|old| old.binding), &edit)?,
-        codes: codes(old.map(|old| old.codes), given.or_else(|| made_code(old, new_hash)))?.within(expires_at),
+        codes: codes.within(expires_at),
         label: edit.label.unwrap_or_else(|| old.map_or_else(Label::default, |old| old.label.clone())),
         tags: match edit.tags {
             Some(tags) => tags,
@@ -77,6 +78,7 @@ pub(super) fn credential(
         app_id,
         rate: edit.rate.unwrap_or_else(|| old.and_then(|old| old.rate)),
         parent: parent(old, edit.mode, edit.parent)?,
+        foreign,
     })
 }
 
@@ -114,30 +116,65 @@ fn binding(old: Option<Binding>, edit: &CredentialEdit) -> Result<Binding, Strin
     })
 }
 
-/// What is given of codes: a code, or in its place the hash of one, beside it perhaps a retiring one's.
-fn given_codes(edit: &CredentialEdit, id: Id, pepper: &Pepper) -> Result<Option<Codes>, String> {
-    let current = match (&edit.code, edit.hash) {
-        (Some(_), Some(_)) => return Err("it has both a code and a hash: give one of them".into()),
-        (Some(code), None) => Some(pepper.hash(edit.mode, id.get(), code.presented())),
-        (None, hash) => hash,
-    };
-    if edit.retiring.is_some() && edit.hash.is_none() {
-        return Err("a retiring code's hash is given beside the current one's only: give hash as well".into());
-    }
-    Ok(current.map(|current| Codes { current, retiring: edit.retiring }))
+/// Codes, and what is kept of another system's hash beside them.
+struct Kept {
+    codes: Codes,
+    foreign: Option<Foreign>,
 }
 
-fn made_code(old: Option<&Credential>, hash: Option<CodeHash>) -> Option<Codes> {
+/// What is given of codes: a code, or in its place the hash of one, beside it perhaps a retiring one's.
+fn given_codes(edit: &CredentialEdit, id: Id, pepper: &Pepper) -> Result<Option<Kept>, String> {
+    let (current, slow) = match (&edit.code, &edit.hash) {
+        (Some(_), Some(_)) => return Err("it has both a code and a hash: give one of them".into()),
+        (Some(code), None) => (pepper.hash(edit.mode, id.get(), code.presented()), None),
+        (None, Some(hash)) => hash.clone().stored(pepper, edit.mode, id),
+        (None, None) if edit.retiring.is_none() => return Ok(None),
+        (None, None) => return Err(RETIRING_ALONE.into()),
+    };
+    let (mut codes, mut kept) = (Codes { current, retiring: None }, slow);
+    if let Some(retiring) = &edit.retiring {
+        let (hash, slow) = retiring.hash.clone().stored(pepper, edit.mode, id);
+        if edit.hash.is_none() {
+            return Err(RETIRING_ALONE.into());
+        }
+        if kept.is_some() && slow.is_some() {
+            return Err(
+                "only one of its two codes may have a bcrypt or argon2id hash: leave the retiring one out".into()
+            );
+        }
+        codes.retiring = Some(RetiringCode { hash, until: retiring.until });
+        kept = kept.or(slow);
+    }
+    Ok(Some(Kept { codes, foreign: kept.map(Foreign::Slow) }))
+}
+
+const RETIRING_ALONE: &str = "a retiring code's hash is given beside the current one's only: give hash as well";
+
+fn made_code(old: Option<&Credential>, hash: Option<CodeHash>) -> Option<Kept> {
     let current = hash.filter(|_| old.is_none())?;
-    Some(Codes { current, retiring: None })
+    Some(Kept { codes: Codes { current, retiring: None }, foreign: None })
 }
 
 /// A code that differs from the current one takes its place and ends a retiring one at once (section 4, `apply`).
-fn codes(old: Option<Codes>, given: Option<Codes>) -> Result<Codes, String> {
+fn codes(old: Option<&Credential>, given: Option<Kept>) -> Result<Kept, String> {
     match (old, given) {
-        (Some(old), None) => Ok(old),
-        (Some(old), Some(given)) if old.current == given.current && given.retiring.is_none() => Ok(old),
-        (_, Some(given)) => Ok(given),
+        (Some(old), Some(given)) if !is_current(old, &given.codes) => Ok(given),
+        (Some(old), _) => {
+            let foreign = old.foreign.clone().filter(|foreign| old.codes.need(foreign));
+            Ok(Kept { codes: old.codes, foreign })
+        }
+        (None, Some(given)) => Ok(given),
         (None, None) => Err("it is new and needs a code, or its hash: an export has that only --with-hashes".into()),
     }
+}
+
+/// Whether what is given is what is there: the current code, or the hash that it was proven by.
+fn is_current(old: &Credential, given: &Codes) -> bool {
+    let proved_it = match &old.foreign {
+        Some(Foreign::Proven { own, by }) => {
+            given.current.is_foreign() && *own == old.codes.current.mark() && *by == given.current.mark()
+        }
+        Some(Foreign::Slow(_)) | None => false,
+    };
+    given.retiring.is_none() && (old.codes.current == given.current || proved_it)
 }

@@ -10,6 +10,7 @@ mod import;
 mod merge;
 mod pending;
 mod rotate;
+mod upgrade;
 
 use std::collections::BTreeSet;
 
@@ -24,6 +25,7 @@ use rustc_hash::FxHashMap;
 
 use super::audit::Action;
 use super::what_if::{Preview, WhatIf};
+use crate::decide::Upgrade;
 use crate::directory::{Compiler, Lookup};
 use crate::model::{
     Change, Code, CredentialEdit, Edit, Id, Kind, Mode, Record, RecordKey, RecordName, Revision, UnixSeconds,
@@ -53,6 +55,8 @@ pub enum Order {
     End(Vec<(Mode, Id)>),
     /// Nobody's but the daemon's own: takes away rows of what expired long ago.
     Sweep(Sweep),
+    /// Puts Keyward's own hash in the place of another system's; nobody gave it, a code that proved right did.
+    Upgrade(Upgrade),
 }
 
 /// A whole file.
@@ -80,6 +84,7 @@ impl Order {
             Self::Rotate(_) => Action::Rotate,
             Self::End(_) => Action::Close,
             Self::Sweep(_) => Action::Sweep,
+            Self::Upgrade(_) => Action::Upgrade,
         }
     }
 
@@ -87,16 +92,38 @@ impl Order {
     /// reads would lack what went before.
     pub(super) const fn stands_alone(&self) -> bool {
         match self {
-            Self::Add(_) | Self::Set(_) | Self::Rotate(_) | Self::End(_) => false,
+            Self::Add(_) | Self::Set(_) | Self::Rotate(_) | Self::End(_) | Self::Upgrade(_) => false,
             Self::Remove(name) => matches!(name, RecordName::Agent(_)),
             Self::Apply(_) | Self::Import(_) | Self::WhatIf(_) | Self::Sweep(_) => true,
+        }
+    }
+
+    /// For an upgrade: whose.
+    pub(super) const fn upgraded(&self) -> Option<(Mode, u64)> {
+        match self {
+            Self::Upgrade(upgrade) => Some((upgrade.mode, upgrade.id)),
+            Self::Add(_)
+            | Self::Set(_)
+            | Self::Remove(_)
+            | Self::Apply(_)
+            | Self::Import(_)
+            | Self::WhatIf(_)
+            | Self::Rotate(_)
+            | Self::End(_)
+            | Self::Sweep(_) => None,
         }
     }
 
     /// Whether it is planned only.
     pub(super) const fn is_dry_run(&self) -> bool {
         match self {
-            Self::Add(_) | Self::Set(_) | Self::Remove(_) | Self::Rotate(_) | Self::End(_) | Self::Sweep(_) => false,
+            Self::Add(_)
+            | Self::Set(_)
+            | Self::Remove(_)
+            | Self::Rotate(_)
+            | Self::End(_)
+            | Self::Sweep(_)
+            | Self::Upgrade(_) => false,
             Self::Apply(apply) => apply.dry_run,
             Self::Import(import) => import.dry_run,
             Self::WhatIf(_) => true,
@@ -192,6 +219,7 @@ pub(super) fn plan(
             let change = planner.sweep(sweep)?;
             return Ok(Plan { change, before: Vec::new(), outcome: planner.outcome });
         }
+        Order::Upgrade(upgrade) => planner.upgrade(&upgrade)?,
     }
     let (change, before) = planner.pending.finish();
     Ok(Plan { change, before, outcome: planner.outcome })
