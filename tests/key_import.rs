@@ -282,6 +282,8 @@ fn a_thousand_wrong_codes_for_a_slow_id_hold_nobody_else_up() {
             let codes = (0..EACH).map(|nth| raw::who(nth, &format!("key 50:WRONG-CODE-{:04}", number * EACH + nth)));
             wire.send(&codes.collect::<Vec<_>>().concat());
         }
+        // Another slow id finds room in the pool.
+        assert_eq!(who(&home, 51, CODE), Reason::Ok);
         let over = &over;
         scope.spawn(move || {
             for wire in &mut attackers {
@@ -302,7 +304,7 @@ fn a_thousand_wrong_codes_for_a_slow_id_hold_nobody_else_up() {
         assert!(answered > 100, "{answered} questions about another key were answered meanwhile");
     });
     // Of the attacked one, too, the right code is the right one.
-    assert_eq!([who(&home, 50, CODE), who(&home, 51, CODE)], [Reason::Ok; 2]);
+    assert_eq!(who(&home, 50, CODE), Reason::Ok);
     assert_eq!(who(&home, 50, WRONG), Reason::BadCredential);
 }
 
