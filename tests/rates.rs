@@ -302,6 +302,7 @@ fn reading(rates: [u32; 2]) -> Reading {
             app_id: None,
             rate: rate.map(|number| Rate::parse(&format!("{number}/d")).unwrap()),
             parent: None,
+            foreign: None,
         }));
     }
     let mut compiler = Compiler::new(pepper);

@@ -435,6 +435,7 @@ mod tests {
             app_id: None,
             rate: Some(Rate::parse(rate).unwrap()),
             parent: None,
+            foreign: None,
         })
     }
 

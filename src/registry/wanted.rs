@@ -67,6 +67,7 @@ mod tests {
             app_id: None,
             rate: None,
             parent: None,
+            foreign: None,
         });
         Listed { record, uses }
     }

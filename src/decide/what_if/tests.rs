@@ -50,6 +50,7 @@ fn credential(mode: Mode, number: u64, binding: Binding, tags: &str) -> Credenti
         app_id: None,
         rate: None,
         parent: None,
+        foreign: None,
     }
 }
 
