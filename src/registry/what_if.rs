@@ -6,7 +6,6 @@ use crate::directory::Compiler;
 use crate::model::{Edit, Record, RecordKey, RecordName, UnixSeconds};
 
 /// The change that is asked about.
-#[expect(clippy::large_enum_variant, reason = "there is one at a time, and the larger one is the ordinary one")]
 pub enum WhatIf {
     /// As [`super::Order::Set`].
     Set(Edit),

@@ -12,9 +12,9 @@ use keyward_proto::query::{
 use super::meters::AskDoor;
 use crate::model::record::{AgentName, Attributes, Label};
 use crate::model::{
-    Agent, AgentEdit, AllowList, Binding, Code, CodeHash, CodeSlot, Codes, Credential, CredentialEdit, Edit, Endpoint,
-    EndpointEdit, Foreign, GivenHash, GivenRetiring, Id, Identity, Kind, LastUse, LastUses, Method, Mode, Modes, Rate,
-    Reason, Record, RecordName, Route, Template, TextList, UnixSeconds, Verdict,
+    Agent, AgentEdit, AllowList, Binding, Code, CodeSlot, Credential, CredentialEdit, Edit, Endpoint, EndpointEdit,
+    GivenHash, GivenRetiring, Id, Identity, Kind, LastUse, LastUses, Method, Mode, Modes, Rate, Reason, Record,
+    RecordName, Route, Template, TextList, UnixSeconds, Verdict,
 };
 use crate::registry::{
     Asker, FieldChange, FieldValue, Import, Imported, Listed, Reachable, Rotate, Rotation, Step, StepResult,
@@ -440,20 +440,13 @@ pub(super) fn exported(listed: &Listed, now: UnixSeconds, with_hashes: bool) -> 
     if let Record::Credential(credential) = &listed.record
         && with_hashes
     {
-        let Codes { current, retiring } = credential.codes;
-        exported.hash = exported_hash(credential, &current);
-        exported.retiring = retiring.filter(|retiring| now < retiring.until).and_then(|code| {
-            let hash = exported_hash(credential, &code.hash)?;
-            Some(wire::RetiringPatch { hash, until: code.until.0 })
-        });
+        let secret = |slot| credential.expose_hash(slot).map(|mut text| wire::Secret::new(std::mem::take(&mut *text)));
+        exported.hash = secret(CodeSlot::Current);
+        let retiring =
+            credential.codes.retiring.filter(|retiring| now < retiring.until).zip(secret(CodeSlot::Retiring));
+        exported.retiring = retiring.map(|(code, hash)| wire::RetiringPatch { hash, until: code.until.0 });
     }
     exported
-}
-
-/// The text that an apply takes for one of a credential's hashes.
-fn exported_hash(credential: &Credential, hash: &CodeHash) -> Option<wire::Secret> {
-    let slow = || credential.foreign.as_ref().and_then(Foreign::slow).map(|slow| slow.expose().as_bytes().to_vec());
-    hash.expose_text().map(|mut text| std::mem::take(&mut *text)).or_else(slow).map(wire::Secret::new)
 }
 
 /// What the right code would get, in the order of step 5.

@@ -14,7 +14,7 @@ impl Planner<'_, '_> {
         edit: &CredentialEdit,
         may_make: bool,
     ) -> Result<Option<CodeHash>, Stop> {
-        if edit.code.is_some() || !may_make {
+        if edit.code.is_some() || edit.hash.is_some() || !may_make {
             return Ok(None);
         }
         self.new_code(edit.mode, id).map(Some)

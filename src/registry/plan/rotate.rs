@@ -45,7 +45,8 @@ impl Planner<'_, '_> {
             Rotation::DropOld => Codes { retiring: None, ..credential.codes },
             Rotation::Replace { code, grace } => self.replaced(credential, code, grace)?,
         };
-        let new = Record::Credential(Credential { codes, ..credential.clone() });
+        let foreign = credential.foreign.clone().filter(|foreign| codes.need(foreign));
+        let new = Record::Credential(Credential { codes, foreign, ..credential.clone() });
         self.outcome.record = Some(new.clone());
         if *old != new {
             self.outcome.changed.extend(difference::difference(old, &new));
