@@ -14,6 +14,7 @@
 
 #[path = "../comparison/keyward_server.rs"]
 mod keyward_server;
+mod operations;
 #[path = "../comparison/results.rs"]
 mod results;
 #[path = "../comparison/server.rs"]
@@ -64,6 +65,8 @@ enum Part {
     Writes,
     /// Opening sessions, and questions while a hundred thousand expired ones are removed
     Sessions,
+    /// Questions while a backup is taken and while a million keys are imported
+    Operations,
 }
 
 fn main() {
@@ -83,6 +86,9 @@ fn main() {
     }
     if wanted(Part::Sessions) {
         details.extend(sessions::measure(&options, &mut targets));
+    }
+    if wanted(Part::Operations) {
+        details.push(operations::measure(&options, &mut targets));
     }
     let introduction = format!(
         "{} Up to {} keys; {} rounds of {} s for each figure, in which what is compared took turns; medians. Server on one \

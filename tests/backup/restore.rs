@@ -138,7 +138,8 @@ fn every_reason_to_restore_nothing_has_its_sentence() {
 
     let altered = place.path().join("altered");
     let mut bytes = backup.clone();
-    bytes[500] ^= 1;
+    // In the seal: elsewhere it may be a length that changes.
+    *bytes.last_mut().unwrap() ^= 1;
     let cases: &[(&str, &[u8], &str)] = &[
         ("empty", b"", "it is no backup of Keyward's"),
         ("something else", b"{\"keys\": []}, and more than sixteen bytes", "it is no backup of Keyward's"),
