@@ -362,3 +362,22 @@ fn what_is_revoked_while_its_code_is_tried_is_not_allowed() {
         assert_eq!(reason(wire.query_reply()), (1, Reason::Ok));
     }
 }
+
+#[test]
+fn a_token_can_be_made_from_an_imported_key_before_its_first_question_which_replaces_the_hash() {
+    let home = Home::new();
+    let daemon = started(&home);
+    assert!(import(&home, "keys.csv", &csv_of_hashes(), &[]).status.success());
+    for (id, hash, _) in HASHES {
+        let mint = |code: &str| {
+            let from = format!("key {id}:{code}");
+            home.run_with_stdin(&["token", "mint", "--from", "-", "--ttl", "15m"], from.as_bytes())
+        };
+        let wrong = mint(WRONG);
+        assert!(said(&wrong).contains("bad_credential"), "{hash}: {}", said(&wrong));
+        let right = mint(CODE);
+        assert!(right.status.success(), "{hash}: {}", said(&right));
+    }
+    daemon.stop();
+    assert_eq!(stored_kinds(&home), [HashKind::Own; 6]);
+}

@@ -1,9 +1,6 @@
 //! Tokens that were made from another credential: at each step of the table the token is judged first, then its parent.
 
-use super::{
-    Asker, Known, Presented, Stop, acting_agent, credential_in_force, enabled_agent, presented_credential,
-    proven_credential,
-};
+use super::{Asker, Inquiry, Known, Stop, acting_agent, credential_in_force, enabled_agent, proven_credential};
 use crate::directory::{Directory, HotCredential, Lookup};
 use crate::model::{Identity, PresentedCredential, Reason, UnixSeconds, Verdict};
 
@@ -36,31 +33,31 @@ pub(super) fn may_act_as(parent: Option<&HotCredential>, agent: u64) -> Result<(
     parent.map_or(Ok(()), |parent| acting_agent(parent, Some(agent)).map(drop))
 }
 
-/// Who presents this credential, for a token to be made from it: steps 3, 4, 5 and 7. Whoever asks for the token is no
-/// client of a web server, so that there is no address to judge (step 6); the token's own uses are judged by it.
-///
-/// # Errors
-/// What a question would get.
-pub fn prove<'d>(
-    directory: &'d Directory,
-    header: &[u8],
-    agent: Option<u64>,
-    now: UnixSeconds,
-) -> Result<Identity<'d>, Verdict<'d>> {
-    let proven = || -> Result<Known<'d>, Stop> {
-        let asker = Asker { credential: Some(header), ..Asker::default() };
-        let mut presented = Presented { credential: presented_credential(&asker)?, found: None };
+impl<'d> Inquiry<'d, '_> {
+    /// Who presents the credential, for a token to be made from it: steps 3, 4, 5 and 7. Whoever asks for the token is no
+    /// client of a web server, so that there is no address to judge (step 6); the token's own uses are judged by it.
+    ///
+    /// # Errors
+    /// What a question would get.
+    pub fn prove(&mut self, agent: Option<u64>) -> Result<Identity<'d>, Verdict<'d>> {
+        let proven = self.proven(agent);
+        self.known = Some(proven);
+        proven.map(|known| known.identity()).map_err(Verdict::from)
+    }
+
+    fn proven(&mut self, agent: Option<u64>) -> Result<Known<'d>, Stop> {
+        let (directory, now) = (self.directory, self.now);
+        let presented = self.presented.as_mut().map_err(|reason| *reason)?;
         let found = presented.find(directory);
-        let presented = presented.credential;
-        let (credential, code, code_mark) = proven_credential(directory.pepper(), &presented, found, (now, None))?;
+        let PresentedCredential { mode, id, .. } = presented.credential;
+        let (credential, code, code_mark) =
+            proven_credential(directory.pepper(), &presented.credential, found, (now, self.proof))?;
         credential_in_force(credential, now)?;
         let parent = parent(directory, credential)?;
         in_force(parent, now)?;
         let agent_id = acting_agent(credential, agent)?;
         let acting = enabled_agent(directory, agent_id)?;
         let switched = agent.is_some() && credential.agent() != Some(agent_id);
-        let PresentedCredential { mode, id, .. } = presented;
         Ok(Known { mode, id, credential, parent, code, code_mark, agent: acting, switched })
-    };
-    proven().map(|known| known.identity()).map_err(Verdict::from)
+    }
 }

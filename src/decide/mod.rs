@@ -6,7 +6,6 @@ mod foreign;
 mod reach;
 mod what_if;
 
-pub use delegation::prove;
 pub use explain::{Explanation, Step, StepResult, explain};
 pub use foreign::{Proof, ProofKey, Upgrade, WantedProof};
 pub use reach::{ReachPage, Reachable, Unreached, reach};

@@ -11,7 +11,7 @@ use super::clock::Clock;
 use super::proofs::{Proofs, Settled};
 use super::upgrades::Upgrades;
 use super::uses::UseBook;
-use crate::decide::{Asker, Explanation, Inquiry, Proof, ReachPage, Target, Unreached, WantedProof, prove};
+use crate::decide::{Asker, Explanation, Inquiry, Proof, ReachPage, Target, Unreached, WantedProof};
 use crate::directory::{Directory, Lookup};
 use crate::model::{Id, Identity, Kind, Mode, Reason, Terms, Ticks, UnixSeconds, Verdict};
 
@@ -248,13 +248,18 @@ impl View<'_> {
     /// Decides, by what is known of a code that is judged slowly. What isn't known is [wanted](View::take_wanted).
     fn decide<'v>(&'v self, inquiry: &mut Inquiry<'v, '_>, target: &Target<'_>) -> Verdict<'v> {
         let verdict = inquiry.decide(target);
-        let Some(wanted) = inquiry.wanted_proof() else { return verdict };
+        if self.settled_for(inquiry) { inquiry.decide(target) } else { verdict }
+    }
+
+    /// Gives the inquiry what is known of the proof that it wants; where nothing is, that is wanted of the view.
+    fn settled_for(&self, inquiry: &mut Inquiry<'_, '_>) -> bool {
+        let Some(wanted) = inquiry.wanted_proof() else { return false };
         let Some(proof) = self.recall(&wanted) else {
             self.wanted.set(Some(Box::new(wanted)));
-            return verdict;
+            return false;
         };
         inquiry.settle(proof);
-        inquiry.decide(target)
+        true
     }
 
     fn note_use(&self, inquiry: &Inquiry<'_, '_>, identity: &Identity<'_>) {
@@ -264,19 +269,30 @@ impl View<'_> {
         }
     }
 
-    /// Who presents this credential, for a token to be made from it; see [`prove`].
+    /// Who presents this credential, for a token to be made from it; see [`Inquiry::prove`]. It may [want a
+    /// proof](View::take_wanted), as a question may.
     ///
     /// # Errors
     /// The verdict that a question would get.
-    pub fn prove(&self, header: &[u8], agent: Option<u64>) -> Result<Identity<'_>, Verdict<'_>> {
-        prove(&self.published.directory, header, agent, self.now)
+    pub fn prove<'v>(&'v self, header: &[u8], agent: Option<u64>) -> Result<Identity<'v>, Verdict<'v>> {
+        self.prove_with(&mut self.inquire(Asker { credential: Some(header), ..Asker::default() }), agent)
     }
 
     /// Notes that a token was made from a credential: one that only makes tokens is in use.
     pub fn note_proof(&self, header: &[u8], agent: Option<u64>) {
-        if let Ok(identity) = self.prove(header, agent) {
-            self.reading.uses.note(&identity, self.now, None);
+        let mut inquiry = self.inquire(Asker { credential: Some(header), ..Asker::default() });
+        if let Ok(identity) = self.prove_with(&mut inquiry, agent) {
+            self.note_use(&inquiry, &identity);
         }
+    }
+
+    fn prove_with<'v>(
+        &'v self,
+        inquiry: &mut Inquiry<'v, '_>,
+        agent: Option<u64>,
+    ) -> Result<Identity<'v>, Verdict<'v>> {
+        let proven = inquiry.prove(agent);
+        if self.settled_for(inquiry) { inquiry.prove(agent) } else { proven }
     }
 
     /// The agent's credentials of a mode that are not revoked; [`Lookup::Absent`] when there is no such agent.

@@ -5,7 +5,7 @@ use keyward_proto::query::Mode as WireMode;
 
 use super::{Desk, convert, invalid, unavailable};
 use crate::model::{Id, Mode, Verdict};
-use crate::registry::{Lookup, Order};
+use crate::registry::{Lookup, Order, Settled, WantedProof};
 
 /// Credentials that one order ends, at most: some tens of milliseconds' work, for which other changes wait.
 const ENDED_TOGETHER: usize = 1024;
@@ -39,30 +39,49 @@ impl Desk {
 
     /// Makes a token from a credential that proves itself.
     pub(super) async fn mint(&self, mint: Mint) -> Result<AdminReply, Refused> {
-        let (credential, agent) = (mint.credential.clone(), mint.agent);
-        let reply = self.add(Patch::Credential(self.minted(mint)?)).await?;
-        self.serving.registry.view().note_proof(credential.expose(), agent);
+        let mut settled = None;
+        let patch = loop {
+            match self.minted(&mint, settled.take()) {
+                Ok(patch) => break patch,
+                Err(Unminted::Refused(refused)) => return Err(refused),
+                Err(Unminted::Wanting(wanted)) => settled = Some(self.serving.registry.settle(*wanted).await),
+            }
+        };
+        let reply = self.add(Patch::Credential(patch)).await?;
+        self.serving.registry.view().note_proof(mint.credential.expose(), mint.agent);
         Ok(reply)
     }
 
     /// The token that is to be added.
-    fn minted(&self, mint: Mint) -> Result<CredentialPatch, Refused> {
+    fn minted(&self, mint: &Mint, settled: Option<Settled>) -> Result<CredentialPatch, Unminted> {
         let Mint { credential, agent, ttl, tags, app_id, label } = mint;
-        if ttl == 0 {
-            return Err(invalid("ttl: the token would be expired at once: give a second or more".to_string()));
+        if *ttl == 0 {
+            let why = "ttl: the token would be expired at once: give a second or more".to_string();
+            return Err(Unminted::Refused(invalid(why)));
         }
-        let view = self.serving.registry.view();
-        let parent = view.prove(credential.expose(), agent).map_err(|verdict| unproven(&verdict))?;
+        let view = self.serving.registry.view().with(settled);
+        let proven = view.prove(credential.expose(), *agent);
+        if let Some(wanted) = view.take_wanted() {
+            return Err(Unminted::Wanting(wanted));
+        }
+        let parent = proven.map_err(|verdict| Unminted::Refused(unproven(&verdict)))?;
         Ok(CredentialPatch {
-            label,
+            label: label.clone(),
             agent: Some(parent.agent.id),
             app_id: app_id.map(Some),
-            tags,
-            expires_at: Some(Some(view.now().0.saturating_add(ttl))),
+            tags: tags.clone(),
+            expires_at: Some(Some(view.now().0.saturating_add(*ttl))),
             parent: Some(CredentialName { mode: convert::mode_to_wire(parent.mode), id: parent.credential_id }),
             ..CredentialPatch::new(WireMode::Token, None)
         })
     }
+}
+
+/// Why there is no token yet.
+enum Unminted {
+    Refused(Refused),
+    /// Its code is to be tried against a slow hash first.
+    Wanting(Box<WantedProof>),
 }
 
 fn unproven(verdict: &Verdict<'_>) -> Refused {
@@ -75,7 +94,9 @@ fn unproven(verdict: &Verdict<'_>) -> Refused {
             ))
         }
         Verdict::Unavailable | Verdict::Allow(_) => {
-            unavailable("no token was made: what the answer rests on is damaged; see status".to_string())
+            let why = "no token was made: the code could not be tried now, or what the answer rests on is damaged; try \
+                       again, and see status";
+            unavailable(why.to_string())
         }
     }
 }
