@@ -165,7 +165,11 @@ fn work(proofs: &Proofs, received: &Mutex<Receiver<WantedProof>>) {
         // Waiting under the lock: the other threads wait for the same.
         let next = locked(received).recv();
         let Ok(wanted) = next else { return };
-        proofs.try_code(&wanted);
+        // At a stop nobody waits any more, and what is queued could take half a minute.
+        let is_waited_for = locked(&proofs.trials).get(&wanted.credential).is_some_and(|trial| trial.key == wanted.key);
+        if is_waited_for {
+            proofs.try_code(&wanted);
+        }
     }
 }
 
