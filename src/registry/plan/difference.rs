@@ -52,6 +52,12 @@ pub(in crate::registry) fn differing(old: &Record, new: &Record) -> Vec<(&'stati
         && from.codes != to.codes
     {
         differing.push(("code", FieldValue::Hidden, FieldValue::Hidden));
+        let [from, to] = [from, to].map(|credential| {
+            credential.codes.retiring.map_or(FieldValue::Null, |retiring| FieldValue::Number(retiring.until.0))
+        });
+        if from != to {
+            differing.push(("retiring_until", from, to));
+        }
     }
     differing
 }
