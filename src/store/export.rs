@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::row::{self, BadRow, Labels, SetKey};
 use super::walk::Walk;
-use super::{Store, StoreFault, Table, bad_row};
+use super::{PAGE_BYTES, Store, StoreFault, Table, bad_row};
 use crate::model::Record;
 use crate::tags::TagSet;
 
@@ -32,7 +32,7 @@ impl Store {
         Ok(Export { walk: self.begin_walk(&Table::RECORDS)?, sets: HashMap::new() })
     }
 
-    /// The next part, of at most `limit` records.
+    /// The next part, of at most `limit` records, or as many as fit a frame.
     ///
     /// # Errors
     /// As [`Store::next_backup_part`].
@@ -48,13 +48,14 @@ impl Store {
             sets.insert(*key, Arc::clone(&set));
             Some(set)
         };
-        let mut records = Vec::new();
-        while records.len() < limit {
+        let (mut records, mut bytes) = (Vec::new(), 0);
+        while records.len() < limit && bytes < PAGE_BYTES {
             let read = self.step(walk, |table, key, row| {
                 row::read_record(&self.keys, table, key, row, Labels::Read, &mut set_of)
                     .map_err(|BadRow| bad_row(table, key))
             })?;
             let Some((record, _)) = read else { return Ok(ExportPart { records, last: true }) };
+            bytes += row::page_bytes(&record);
             records.push(record);
         }
         Ok(ExportPart { records, last: false })

@@ -48,6 +48,8 @@ use crate::tags::TagSet;
 
 /// The database's name in its directory.
 pub const DATABASE_FILE: &str = "keyward.redb";
+/// A page of records ends with the one that takes it to so many bytes: it fits a frame of 16 MiB with any one more.
+const PAGE_BYTES: usize = 12 * 1024 * 1024;
 /// redb's own cache, whose default grows to 1 GiB. Answers come from memory, and inner pages of ten million rows fit.
 const CACHE_BYTES: usize = 16 * 1024 * 1024;
 /// The version of the whole file's format.
@@ -324,7 +326,7 @@ impl Store {
         self.listed(record, &uses).map(Some)
     }
 
-    /// Reads up to `limit` records of a kind behind `after` (a key as returned here; empty for the first), and the key
+    /// Reads up to `limit` records, or as many as fit a frame, of a kind behind `after` (a key as returned here; empty for the first), and the key
     /// of the last when there are more. Tombstones are among them.
     ///
     /// # Errors
@@ -337,14 +339,15 @@ impl Store {
         let uses = reading.open_table(Table::Uses.definition())?;
         let start = if after.is_empty() { Bound::Unbounded } else { Bound::Excluded(after) };
         let mut page = Page { records: Vec::new(), next: None };
-        let mut last = Vec::new();
+        let (mut last, mut bytes) = (Vec::new(), 0);
         for entry in rows.range::<&[u8]>((start, Bound::Unbounded))? {
-            if page.records.len() == limit {
+            if page.records.len() == limit || bytes >= PAGE_BYTES {
                 page.next = Some(last);
                 break;
             }
             let (key, row) = entry?;
             let (record, _) = self.decode(table, key.value(), row.value(), &sets)?;
+            bytes += row::page_bytes(&record);
             page.records.push(self.listed(record, &uses)?);
             last = key.value().to_vec();
         }

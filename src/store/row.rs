@@ -23,7 +23,7 @@ use crate::model::{
     Agent, AllowList, Binding, CodeHash, CodeMark, Codes, Credential, Endpoint, Foreign, HashKind, Id, Method, Mode,
     Modes, Pepper, Rate, Record, RecordKey, RetiringCode, Revision, SlowHash, Template, UnixSeconds,
 };
-use crate::tags::{Tag, TagSet};
+use crate::tags::{TAG_BYTES_MAX, Tag, TagSet};
 
 /// The version of every row's body that this build writes and reads.
 pub(super) const ROW_VERSION: u8 = 1;
@@ -337,6 +337,23 @@ pub(super) fn set_row(keys: &RowKeys, set: &TagSet) -> (SetKey, Vec<u8>) {
 pub(super) fn read_set(keys: &RowKeys, key: &[u8], row: &[u8]) -> Result<Arc<TagSet>, BadRow> {
     let text: String = keys.open_row(Table::TagSets, key, row)?;
     TagSet::parse(&text).map(Arc::new).map_err(|_| BadRow)
+}
+
+/// As many bytes as a record may take in a page; some more than it does.
+pub(super) fn page_bytes(record: &Record) -> usize {
+    /// Numbers, a label, 64 networks, last uses.
+    const REST: usize = 4 * 1024;
+    /// With a sign, and what parts it from the next.
+    const PATTERN: usize = TAG_BYTES_MAX + 3;
+    let set = set_of_record(record).map_or(0, |set| set.patterns().len() * PATTERN);
+    let texts: usize = match record {
+        Record::Agent(agent) => {
+            agent.attributes.pairs().iter().map(|(name, value)| name.len() + value.len() + 16).sum()
+        }
+        Record::Endpoint(endpoint) => endpoint.template.as_str().len() + endpoint.tags.len() * PATTERN,
+        Record::Credential(_) => 0,
+    };
+    REST + set + texts
 }
 
 /// The set that a record uses.
