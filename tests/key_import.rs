@@ -172,7 +172,8 @@ fn lines_that_are_none_are_refused_by_number_and_leave_the_others() {
                108,SECRETCODE108,sha256:00,4,,\r\n\
                109,4,,4,aB3defghijklmnopqrstuvwxyz,\r\n\
                3,SECRETCODE003,,4,,\r\n\
-               110,SECRETCODE110,,4,tickets.*,";
+               110,SECRETCODE110,,4,tickets.*,\r\n\
+               100,SECRETCODE200,,4,,";
     let refusals = [
         (3, "8 to 128 visible ASCII"),
         (5, "hash: it is no hash that is known"),
@@ -183,9 +184,10 @@ fn lines_that_are_none_are_refused_by_number_and_leave_the_others() {
         (10, "a bcrypt cost of 15 is not taken"),
         (11, "behind sha256: stand 64"),
         (12, ""),
+        (15, "key 100 is listed before"),
     ];
     let output = import(&home, "keys.csv", csv, &[]);
-    assert_eq!((output.status.code(), counts(&output)), (Some(2), [2, 1, 0, 9]), "{}", said(&output));
+    assert_eq!((output.status.code(), counts(&output)), (Some(2), [2, 1, 0, 10]), "{}", said(&output));
     let report = report(&output);
     let mut found: Vec<_> = report["refusals"].as_array().unwrap().clone();
     found.sort_by_key(|refusal| refusal["line"].as_u64());
@@ -224,7 +226,7 @@ fn lines_that_are_none_are_refused_by_number_and_leave_the_others() {
     let output =
         home.run_with_stdin(&["key", "import", "-", "--format", "csv"], b"id,code,agent\n130,SECRETCODE130,4\n");
     let printed = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(printed.contains("1 imported (1 added") && printed.contains("in 1 parts, to line 2"), "{printed}");
+    assert!(printed.contains("1 imported (1 added") && printed.contains("in 1 part, to line 2"), "{printed}");
 }
 
 #[test]
@@ -328,6 +330,22 @@ fn beyond_the_pool_a_slow_id_is_unavailable_and_never_wrong() {
             Reason::Unavailable => false,
             other => panic!("{other:?}"),
         });
+    }
+}
+
+#[test]
+fn who_sends_wrong_codes_for_a_slow_id_does_not_keep_the_right_one_out() {
+    let home = Home::new();
+    let _daemon = started(&home);
+    let file = format!("id,hash,agent\n62,{BCRYPT_10},4\n");
+    assert_eq!(counts(&import(&home, "keys.csv", &file, &[])), [1, 0, 0, 0]);
+    let mut wires: Vec<Wire> = (0..3).map(|_| asked(&home)).collect();
+    for (number, wire) in wires.iter_mut().enumerate() {
+        wire.send(&raw::who(1, &format!("key 62:{WRONG}-{number}")));
+    }
+    assert_eq!(who(&home, 62, CODE), Reason::Ok, "it has its turn");
+    for wire in &mut wires {
+        assert_eq!(reason(wire.query_reply()), (1, Reason::BadCredential));
     }
 }
 

@@ -4,7 +4,7 @@ mod csv;
 mod lines;
 
 use std::cell::RefCell;
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::fs::File;
 use std::io::{self, Read, Write as _};
 use std::path::Path;
@@ -67,6 +67,12 @@ fn next_patch(source: &mut Source, progress: &RefCell<Progress>) -> Option<Patch
             Ok(Some((line, Ok(None)))) => progress.read_to = line,
             Ok(Some((line, Ok(Some(patch))))) => {
                 progress.read_to = line;
+                if let Some(id) = patch.id
+                    && !progress.ids.insert(id)
+                {
+                    progress.refuse(line, &format!("key {id} is listed before: a key has one line"));
+                    continue;
+                }
                 progress.sent.push_back(line);
                 return Some(Patch::Credential(patch));
             }
@@ -155,6 +161,8 @@ struct Progress {
     from_line: u64,
     /// The last line that was read.
     read_to: u64,
+    /// Whose keys were there: some tens of megabytes for a million.
+    ids: HashSet<u64>,
     /// Lines whose keys are sent and not answered.
     sent: VecDeque<u64>,
     /// The last line whose key was answered.
@@ -240,7 +248,7 @@ impl ReportForm {
         let end = if self.dry_run {
             "a dry run: nothing was changed".to_owned()
         } else {
-            format!("committed in {parts} parts, to line {last_line}")
+            format!("committed in {parts} part{}, to line {last_line}", if *parts == 1 { "" } else { "s" })
         };
         format!(
             "{imported} imported ({added} added, {changed} changed, {unchanged} unchanged), {refused} refused; {end}\n"

@@ -1,12 +1,12 @@
 //! Trying codes against slow hashes: a bounded pool of threads of its own, and what is known of codes that were tried.
 //!
-//! Ids are public, so anybody can send wrong codes for one: of each credential one code is tried at a time, and what finds
-//! its credential busy with another code, or the queue full, goes untried. Whoever asks for the same code meanwhile waits
-//! for the same outcome.
+//! Ids are public, so anybody can send wrong codes for one: of each credential one code is tried at a time, a few wait for
+//! their turn, each behind what other credentials wait for, and the others, or what finds the queue full, go untried.
+//! Whoever asks for the same code meanwhile waits for the same outcome.
 
 use std::collections::{HashMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -20,6 +20,9 @@ use crate::model::Mode;
 const THREADS_MAX: usize = 4;
 /// What waits behind the threads. At a tenth of a second each, the usual cost, four threads have done them in a second.
 const QUEUE_MAX: usize = 32;
+/// Codes of one credential that wait for their turn: so one client that sends wrong codes one after the other does not keep
+/// the right one out.
+const TURNS_MAX: usize = 4;
 /// How long an answer waits for its proof: as long as a web server would.
 const WAIT_MAX: Duration = Duration::from_secs(5);
 /// Outcomes that are remembered, a hundred bytes each. A right one is needed until the hash is replaced, milliseconds
@@ -52,10 +55,30 @@ impl Memory {
     }
 }
 
-/// A code that is being tried, or waits for it, and who wants to know.
+/// Those who want to know.
+type Asking = Vec<oneshot::Sender<Proof>>;
+
+/// A code that is being tried, or waits in the queue, and what of the same credential comes after it.
 struct Trial {
     key: ProofKey,
-    asking: Vec<oneshot::Sender<Proof>>,
+    asking: Asking,
+    turns: VecDeque<(WantedProof, Asking)>,
+}
+
+impl Trial {
+    /// Waits for the outcome of this code, now or in its turn; false where too many do.
+    fn join(&mut self, wanted: WantedProof, asking: oneshot::Sender<Proof>) -> bool {
+        if self.key == wanted.key {
+            self.asking.push(asking);
+        } else if let Some((_, all)) = self.turns.iter_mut().find(|(turn, _)| turn.key == wanted.key) {
+            all.push(asking);
+        } else if self.turns.len() < TURNS_MAX {
+            self.turns.push_back((wanted, vec![asking]));
+        } else {
+            return false;
+        }
+        true
+    }
 }
 
 /// What the readers, the doors and the pool share.
@@ -63,6 +86,8 @@ struct Trial {
 pub(super) struct Proofs {
     memory: Mutex<Memory>,
     trials: Mutex<HashMap<(Mode, u64), Trial>>,
+    /// To the threads, as long as there are any. Taken under the lock of the trials.
+    queue: Mutex<Option<SyncSender<WantedProof>>>,
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -92,18 +117,39 @@ impl Proofs {
     }
 
     fn end_trial(&self, credential: (Mode, u64), proof: Proof) {
-        let trial = locked(&self.trials).remove(&credential);
-        for asking in trial.into_iter().flat_map(|trial| trial.asking) {
+        let mut trials = locked(&self.trials);
+        let Some(Trial { asking, mut turns, .. }) = trials.remove(&credential) else { return };
+        if let Some((next, waiting)) = turns.pop_front() {
+            // Where there is no room those who wait are told by the drop of what they wait for.
+            self.begin_trial(&mut trials, next, waiting, turns);
+        }
+        drop(trials);
+        for asking in asking {
             // Whoever asked may be gone.
             let _ = asking.send(proof);
         }
+    }
+
+    /// Puts a code in the queue, behind those of other credentials; false where that is full.
+    fn begin_trial(
+        &self,
+        trials: &mut HashMap<(Mode, u64), Trial>,
+        wanted: WantedProof,
+        asking: Asking,
+        turns: VecDeque<(WantedProof, Asking)>,
+    ) -> bool {
+        let (credential, key) = (wanted.credential, wanted.key);
+        let sent = locked(&self.queue).as_ref().is_some_and(|queue| queue.try_send(wanted).is_ok());
+        if sent {
+            trials.insert(credential, Trial { key, asking, turns });
+        }
+        sent
     }
 }
 
 /// The threads. Dropping it ends them, after the code that each is trying.
 pub(super) struct Pool {
     proofs: Arc<Proofs>,
-    queue: Option<SyncSender<WantedProof>>,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -112,13 +158,14 @@ impl Pool {
         // Half of the cores: the others answer questions.
         let threads = std::thread::available_parallelism().map_or(1, usize::from).div_ceil(2).min(THREADS_MAX);
         let (queue, received) = sync_channel(QUEUE_MAX);
+        *locked(&proofs.queue) = Some(queue);
         let received = Arc::new(Mutex::new(received));
         let spawn = |_| {
             let (proofs, received) = (Arc::clone(&proofs), Arc::clone(&received));
             std::thread::Builder::new().name("slow-hashes".into()).spawn(move || work(&proofs, &received))
         };
         let threads = (0..threads).map(spawn).collect::<Result<_, _>>()?;
-        Ok(Self { proofs, queue: Some(queue), threads })
+        Ok(Self { proofs, threads })
     }
 
     /// Has a code tried, and waits for the outcome.
@@ -140,23 +187,13 @@ impl Pool {
         let (credential, key) = (wanted.credential, wanted.key);
         let mut trials = locked(&self.proofs.trials);
         if let Some(trial) = trials.get_mut(&credential) {
-            if trial.key != key {
-                return Err(Proof::Untried);
-            }
-            trial.asking.push(asking);
-            return Ok(outcome);
+            return if trial.join(wanted, asking) { Ok(outcome) } else { Err(Proof::Untried) };
         }
         if let Some(proof) = self.proofs.recall(&key) {
             return Err(proof);
         }
-        let queue = self.queue.as_ref().ok_or(Proof::Untried)?;
-        match queue.try_send(wanted) {
-            Ok(()) => {
-                trials.insert(credential, Trial { key, asking: vec![asking] });
-                Ok(outcome)
-            }
-            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => Err(Proof::Untried),
-        }
+        let begun = self.proofs.begin_trial(&mut trials, wanted, vec![asking], VecDeque::new());
+        if begun { Ok(outcome) } else { Err(Proof::Untried) }
     }
 }
 
@@ -177,7 +214,7 @@ impl Drop for Pool {
     fn drop(&mut self) {
         // Those who wait are told by the drop of what they wait for.
         locked(&self.proofs.trials).clear();
-        self.queue = None;
+        *locked(&self.proofs.queue) = None;
         for thread in self.threads.drain(..) {
             // Its panics are caught in it.
             let _ = thread.join();
