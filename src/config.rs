@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
-use tracing_subscriber::filter::EnvFilter;
+use tracing_subscriber::filter::{EnvFilter, LevelFilter};
 
 /// Read when it exists and no other file was named.
 pub const DEFAULT_CONFIG_FILE: &str = "/etc/keyward/keyward.toml";
@@ -263,11 +263,25 @@ fn workers<'de, D: Deserializer<'de>>(deserializer: D) -> Result<usize, D::Error
 
 fn log_filter<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
     let text = String::deserialize(deserializer)?;
-    match EnvFilter::try_new(&text) {
+    match parse_log_filter(&text) {
         Ok(_) => Ok(text),
         Err(why) => {
             Err(D::Error::custom(format!("`{text}` is no log filter: {why}; write a level such as info or debug")))
         }
+    }
+}
+
+/// Reads a `tracing` filter. A word by itself that is no level would be taken for the name of a module, and nothing but that
+/// be logged: it is refused.
+///
+/// # Errors
+/// What it is that can't be read.
+pub fn parse_log_filter(text: &str) -> Result<EnvFilter, String> {
+    let is_word = |directive: &str| !directive.is_empty() && directive.bytes().all(|b| b.is_ascii_alphabetic());
+    let is_level = |word: &str| word.parse::<LevelFilter>().is_ok();
+    match text.split(',').map(str::trim).find(|directive| is_word(directive) && !is_level(directive)) {
+        Some(word) => Err(format!("{word} is no level (error, warn, info, debug, trace, off)")),
+        None => EnvFilter::try_new(text).map_err(|error| error.to_string()),
     }
 }
 
@@ -587,6 +601,7 @@ mod tests {
             ("workers = -1", 1, "workers = -1", "invalid value: integer `-1`, expected usize"),
             ("workers = 2000", 1, "workers = 2000", "2000 workers are too many"),
             ("log = ']['", 1, "log = ']['", "is no log filter"),
+            ("log = 'info,loud'", 1, "log = 'info,loud'", "loud is no level"),
             ("log_denials = 6001", 1, "log_denials = 6001", "too many"),
             ("data = 1", 1, "data = 1", "invalid type: integer `1`"),
             ("keep_expired = '3651d'", 1, "keep_expired = '3651d'", "write 0s to 3650d"),

@@ -141,6 +141,8 @@ fn a_token_is_dead_the_moment_its_parent_is_and_own_reasons_come_first() {
     ] {
         parent(fields.clone());
         assert_eq!(reason(&home, &token, LIST), expected, "{fields}");
+        let state = if ["ok", "ip_not_allowed"].contains(&expected) { "enabled" } else { expected };
+        assert_eq!(home.json(&["token", "show", &id.to_string()])["state"], state, "{fields}");
     }
     parent(json!({ "allow_ip": ["10.0.0.0/8"] }));
     assert_eq!(ask(&home, &token, LIST, Some("10.1.2.3")).reason, 0);

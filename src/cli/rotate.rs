@@ -54,7 +54,7 @@ pub(super) fn uses(record: &CredentialRecord) -> Vec<(&'static str, String)> {
     let Some(until) = record.retiring_until else {
         return vec![(
             "last used",
-            record.last_used.as_ref().map_or_else(|| "never".to_owned(), |last| used(last, now)),
+            record.last_used.as_ref().map_or_else(|| "never".to_owned(), |last| ago(last, now)),
         )];
     };
     let new = record.last_used.as_ref().map_or_else(|| "not used yet".to_owned(), |last| used(last, now));
@@ -63,8 +63,13 @@ pub(super) fn uses(record: &CredentialRecord) -> Vec<(&'static str, String)> {
 
 /// `used 2 min ago from 10.0.0.7`
 fn used(last: &LastUse, now: u64) -> String {
+    format!("used {}", ago(last, now))
+}
+
+/// `2 min ago from 10.0.0.7`
+fn ago(last: &LastUse, now: u64) -> String {
     let from = last.address.as_ref().map(|address| format!(" from {address}")).unwrap_or_default();
-    format!("used {} ago{from}, {}", span(now.saturating_sub(last.at)), format_time(last.at))
+    format!("{} ago{from}, {}", span(now.saturating_sub(last.at)), format_time(last.at))
 }
 
 /// When it was last used, and whether it can go.
@@ -73,10 +78,10 @@ fn old_code(record: &CredentialRecord, now: u64) -> String {
     let idle = match old {
         Some(last) if now.saturating_sub(last.at) < IDLE_SECONDS => return used(last, now),
         Some(last) => format!("idle since {}", span(now - last.at)),
-        None => "never used".to_owned(),
+        None => return "no use of it is known".to_owned(),
     };
     let is_replaced = new.as_ref().is_some_and(|new| old.as_ref().is_none_or(|old| old.at < new.at));
-    let advice = if is_replaced || old.is_none() { "safe to drop" } else { "but the new code was not used since" };
+    let advice = if is_replaced { "safe to drop" } else { "but the new code was not used since" };
     let from = old.as_ref().map(|last| format!(" ({})", used(last, now))).unwrap_or_default();
     format!("{idle}: {advice}{from}")
 }
@@ -137,7 +142,7 @@ mod tests {
             (last(3 * 86_400), last(86_400), "idle since 3 days: safe to drop"),
             (last(3 * 3_600), None, "idle since 3 h: but the new code was not used since"),
             (last(3 * 3_600), last(4 * 3_600), "idle since 3 h: but the new code was not used since"),
-            (None, None, "never used: safe to drop"),
+            (None, None, "no use of it is known"),
         ] {
             let record = CredentialRecord {
                 retiring_until: Some(NOW + 60),

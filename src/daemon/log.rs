@@ -53,7 +53,7 @@ impl Log {
 /// The filter in force: the environment's, or this one.
 pub(super) fn parse(configured: &str) -> Result<EnvFilter, String> {
     let filter = std::env::var(LOG_VARIABLE).unwrap_or_else(|_| configured.to_string());
-    EnvFilter::try_new(filter).map_err(|error| error.to_string())
+    crate::config::parse_log_filter(&filter)
 }
 
 fn is_journal() -> bool {

@@ -2,7 +2,7 @@
 
 use super::{Asker, Inquiry, Known, Stop, acting_agent, credential_in_force, enabled_agent, proven_credential};
 use crate::directory::{Directory, HotCredential, Lookup};
-use crate::model::{Identity, PresentedCredential, Reason, UnixSeconds, Verdict};
+use crate::model::{Id, Identity, Mode, PresentedCredential, Reason, UnixSeconds, Verdict};
 
 /// The parent of a token that has one. One that is gone, and one that has a parent itself, stand for nothing: the token
 /// is dead with them.
@@ -15,6 +15,16 @@ pub(super) fn parent<'d>(
         Lookup::Found(parent) if parent.parent().is_none() => Ok(Some(parent)),
         Lookup::Found(_) | Lookup::Absent => Err(Reason::BadCredential.into()),
         Lookup::Damaged => Err(Stop::Fault),
+    }
+}
+
+/// What a token in force gets for its parent's state; `None` when that is in force, too, or can't be told.
+#[must_use]
+pub fn state_of_parent(directory: &Directory, (mode, id): (Mode, Id), now: UnixSeconds) -> Option<Reason> {
+    match directory.credential(mode, id.get()) {
+        Lookup::Found(parent) => credential_in_force(parent, now).err(),
+        Lookup::Absent => Some(Reason::BadCredential),
+        Lookup::Damaged => None,
     }
 }
 

@@ -6,6 +6,7 @@ mod foreign;
 mod reach;
 mod what_if;
 
+pub use delegation::state_of_parent;
 pub use explain::{Explanation, Step, StepResult, explain};
 pub use foreign::{Proof, ProofKey, Upgrade, WantedProof};
 pub use reach::{ReachPage, Reachable, Unreached, reach};

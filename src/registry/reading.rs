@@ -295,6 +295,12 @@ impl View<'_> {
         if self.settled_for(inquiry) { inquiry.prove(agent) } else { proven }
     }
 
+    /// What a token in force gets for its parent's state; see [`crate::decide::state_of_parent`].
+    #[must_use]
+    pub fn state_of_parent(&self, parent: (Mode, Id)) -> Option<Reason> {
+        crate::decide::state_of_parent(&self.published.directory, parent, self.now)
+    }
+
     /// The agent's credentials of a mode that are not revoked; [`Lookup::Absent`] when there is no such agent.
     #[must_use]
     pub fn bound_to(&self, mode: Mode, agent: Id) -> Lookup<Vec<(Mode, Id)>> {

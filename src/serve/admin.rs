@@ -252,7 +252,7 @@ impl Desk {
     fn done(&self, listed: Option<Listed>, new_code: Option<&Code>) -> AdminReply {
         let credential =
             listed.as_ref().zip(new_code).and_then(|(listed, code)| written_credential(&listed.record, code));
-        let record = listed.map(|listed| convert::record(&listed, self.serving.registry.view().now()));
+        let record = listed.map(|listed| convert::told(&listed, &self.serving.registry.view()));
         AdminReply::Done(Done { record, credential })
     }
 
@@ -273,7 +273,8 @@ impl Desk {
         let page = self.blocking(move |registry| registry.page(kind, &list.after, PAGE_RECORDS_MAX)).await?;
         let now = self.serving.registry.view().now();
         let shown = page.records.iter().filter(|listed| is_shown(listed) && wanted.takes(listed, now));
-        let records = shown.map(|listed| convert::record(listed, now)).collect();
+        let view = self.serving.registry.view();
+        let records = shown.map(|listed| convert::told(listed, &view)).collect();
         Ok(AdminReply::Page(Page { records, next: page.next }))
     }
 

@@ -17,7 +17,7 @@ use crate::model::{
     RecordName, Route, Template, TextList, UnixSeconds, Verdict,
 };
 use crate::registry::{
-    Asker, FieldChange, FieldValue, Import, Imported, Listed, Reachable, Rotate, Rotation, Step, StepResult,
+    Asker, FieldChange, FieldValue, Import, Imported, Listed, Reachable, Rotate, Rotation, Step, StepResult, View,
 };
 use crate::tags::{TAGS_MAX, Tag, TagSet};
 
@@ -376,6 +376,18 @@ pub(super) fn record(listed: &Listed, now: UnixSeconds) -> wire::Record {
     }
 }
 
+/// The same, with a token's parent looked at: what the right code would get is told of both.
+pub(super) fn told(listed: &Listed, view: &View<'_>) -> wire::Record {
+    let mut told = record(listed, view.now());
+    if let (wire::Record::Credential(told), Record::Credential(credential)) = (&mut told, &listed.record)
+        && state(credential, view.now()) == IN_FORCE
+        && let Some(why) = credential.parent.and_then(|parent| view.state_of_parent(parent))
+    {
+        told.state = reason(why).name().to_string();
+    }
+    told
+}
+
 fn agent_record(agent: &Agent) -> wire::AgentRecord {
     wire::AgentRecord {
         id: agent.id.get(),
@@ -449,6 +461,9 @@ pub(super) fn exported(listed: &Listed, now: UnixSeconds, with_hashes: bool) -> 
     exported
 }
 
+/// The state of what may be used.
+const IN_FORCE: &str = "enabled";
+
 /// What the right code would get, in the order of step 5.
 fn state(credential: &Credential, now: UnixSeconds) -> &'static str {
     if credential.revoked {
@@ -460,7 +475,7 @@ fn state(credential: &Credential, now: UnixSeconds) -> &'static str {
     } else if credential.expires_at.is_some_and(|at| now >= at) {
         "expired"
     } else {
-        "enabled"
+        IN_FORCE
     }
 }
 
