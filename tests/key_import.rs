@@ -118,6 +118,8 @@ fn every_kind_of_hash_proves_its_code_and_is_replaced_at_the_first_use() {
     let daemon = started(&home);
     let output = import(&home, "keys.csv", &csv_of_hashes(), &[]);
     assert_eq!((output.status.code(), counts(&output)), (Some(0), [6, 0, 0, 0]), "{}", said(&output));
+    let shown = |id: u64| home.json(&["key", "show", &id.to_string()])["foreign_hash"].clone();
+    assert_eq!([10, 42, 12, 14].map(shown), ["sha256", "sha256-id-code", "bcrypt", "argon2id"]);
     for (id, hash, _) in HASHES {
         assert_eq!(who(&home, id, WRONG), Reason::BadCredential, "{hash}");
     }
@@ -398,4 +400,6 @@ fn a_token_can_be_made_from_an_imported_key_before_its_first_question_which_repl
     }
     daemon.stop();
     assert_eq!(stored_kinds(&home), [HashKind::Own; 6]);
+    let _daemon = home.start();
+    assert!(home.json(&["key", "show", "12"]).get("foreign_hash").is_none());
 }

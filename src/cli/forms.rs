@@ -171,6 +171,8 @@ pub(super) struct CredentialForm<'a> {
     retiring_until: Option<u64>,
     last_used: Option<LastUsedForm<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    foreign_hash: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     credential: Option<&'a str>,
 }
 
@@ -199,6 +201,7 @@ impl<'a> CredentialForm<'a> {
             state: &record.state,
             retiring_until: record.retiring_until,
             last_used: LastUsedForm::new(record),
+            foreign_hash: record.foreign_hash.as_deref(),
             credential,
         }
     }

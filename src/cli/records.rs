@@ -127,6 +127,9 @@ fn show_credential(record: &CredentialRecord) -> String {
         ("allowed from", or_nothing(record.allow_ip.as_ref(), |blocks| blocks.join(", "))),
     ]);
     rows.extend(uses(record));
+    if let Some(hash) = &record.foreign_hash {
+        rows.push(("kept as", format!("another system's {hash}, until its first use")));
+    }
     if let Some(rate) = &record.rate {
         rows.push(("allowed at most", rate.clone()));
     }

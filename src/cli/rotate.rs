@@ -25,11 +25,14 @@ pub(super) fn rotate(context: &Context, mode: Mode, args: Rotate) -> Result<Exit
     let done = context.done(&AdminRequest::Rotate(admin::Rotate { mode, id: args.id, rotation }))?;
     let Some(Record::Credential(record)) = &done.record else { return Err(CliError::OtherReply) };
     context.print_done(&done)?;
-    if !context.json && !args.drop_old {
-        print(&next_steps(record))?;
+    if !context.json {
+        print(&if args.drop_old { DROPPED.to_owned() } else { next_steps(record) })?;
     }
     Ok(Exit::Done)
 }
+
+/// Also where there was no old code.
+const DROPPED: &str = "Only the current code is accepted from now on.\n";
 
 fn next_steps(record: &CredentialRecord) -> String {
     let (mode, id) = (record.mode.name(), record.id);
@@ -128,6 +131,7 @@ mod tests {
             retiring_until: None,
             last_used: None,
             retiring_last_used: None,
+            foreign_hash: None,
         }
     }
 

@@ -115,7 +115,9 @@ pub enum DigestKind {
 impl DigestKind {
     const ALL: [Self; 4] = [Self::Sha256, Self::Sha512, Self::Sha256IdCode, Self::Sha512IdCode];
 
-    const fn name(self) -> &'static str {
+    /// Its name, as it stands before a hash of its kind.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
         match self {
             Self::Sha256 => "sha256",
             Self::Sha512 => "sha512",
@@ -200,6 +202,12 @@ impl SlowHash {
             SlowText::Argon2(argon2) => judge_argon2(&argon2)?,
         }
         Ok(Self(text.into()))
+    }
+
+    /// `bcrypt` or `argon2id`.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        if self.0.starts_with("$argon2id$") { "argon2id" } else { "bcrypt" }
     }
 
     /// The text; for a row, and an export that was asked to hold hashes.

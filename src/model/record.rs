@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
-use super::{AllowList, CodeHash, CodeSlot, Foreign, HashKind, Id, Mode, Modes, Rate, Revision, UnixSeconds};
+use super::{AllowList, CodeHash, CodeSlot, Foreign, HashKind, Id, Mode, Modes, Rate, Revision, SlowHash, UnixSeconds};
 use crate::route::{Method, Template};
 use crate::tags::{Tag, TagSet};
 
@@ -260,6 +260,16 @@ pub struct Credential {
 }
 
 impl Credential {
+    /// What another system called the hash that the current code is kept as; `None` when it is Keyward's own.
+    #[must_use]
+    pub fn foreign_hash_name(&self) -> Option<&'static str> {
+        match self.codes.current.kind() {
+            HashKind::Own => None,
+            HashKind::Digest(kind) => Some(kind.name()),
+            HashKind::Slow => self.foreign.as_ref().and_then(Foreign::slow).map(SlowHash::name),
+        }
+    }
+
     /// The hash of one of its codes in a text that can be given again; for an export that was asked to hold hashes, and
     /// nothing else. `None` when it has no such code.
     #[must_use]

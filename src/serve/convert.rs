@@ -443,6 +443,7 @@ fn credential_record(credential: &Credential, uses: &LastUses, now: UnixSeconds)
         retiring_until: retiring.map(|retiring| retiring.until.0),
         last_used: uses.of(&credential.codes.current).map(last_use),
         retiring_last_used: retiring.and_then(|retiring| uses.of(&retiring.hash)).map(last_use),
+        foreign_hash: credential.foreign_hash_name().map(str::to_string),
     }
 }
 

@@ -85,10 +85,14 @@ pub struct CredentialRecord {
     pub last_used: Option<LastUse>,
     /// Of the retiring code.
     pub retiring_last_used: Option<LastUse>,
+    /// While the current code is kept as another system's hash, until its first use: `sha256`, `sha512`,
+    /// `sha256-id-code`, `sha512-id-code`, `bcrypt` or `argon2id`.
+    pub foreign_hash: Option<String>,
 }
 
 /// One record.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[expect(clippy::large_enum_variant, reason = "most of what is listed is credentials")]
 pub enum Record {
     /// An agent.
     Agent(AgentRecord),

@@ -251,6 +251,7 @@ fn session_record() -> Record {
         retiring_until: None,
         last_used: None,
         retiring_last_used: None,
+        foreign_hash: None,
     })
 }
 
@@ -353,6 +354,7 @@ fn key_record() -> Record {
         retiring_until: None,
         last_used: None,
         retiring_last_used: None,
+        foreign_hash: None,
     })
 }
 
@@ -377,6 +379,7 @@ fn used_token_record() -> Record {
         retiring_until: Some(1_800_000_100),
         last_used: Some(LastUse { at: 1_800_000_000, address: Some("10.1.2.3".to_owned()) }),
         retiring_last_used: Some(LastUse { at: 1_799_999_999, address: None }),
+        foreign_hash: Some("bcrypt".to_owned()),
     })
 }
 
@@ -467,7 +470,7 @@ fn records() -> Vec<Vector> {
              endpoint GET /api/v2/tickets, tag tickets.tickets.list, mode public; token 18, agent 1, app_id 9, \
              tags 'tickets.*', enabled, revoked, not_before 1700000000, expires_at 1893456000, allow_ip 10.0.0.0/8, \
              state revoked, retiring_until 1800000100, last_used 1800000000 from 10.1.2.3, \
-             retiring_last_used 1799999999; next is 00 12. (A real page holds one kind.)",
+             retiring_last_used 1799999999, foreign_hash bcrypt; next is 00 12. (A real page holds one kind.)",
             AdminReply::Page(Page {
                 records: vec![agent, endpoint, used_token_record()],
                 next: Some(vec![0x00, 0x12]),

@@ -94,6 +94,7 @@ fn credential(mode: Mode) -> CredentialRecord {
         retiring_until: None,
         last_used: None,
         retiring_last_used: None,
+        foreign_hash: None,
     }
 }
 
