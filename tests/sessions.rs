@@ -166,6 +166,38 @@ fn expired_tokens_and_sessions_go_for_good_and_keys_and_all_else_stays() {
 }
 
 #[test]
+fn by_a_clock_that_may_be_wrong_nothing_is_removed() {
+    const DAY: u64 = 86_400;
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    for (last_commit, expires_at, waits, alarm) in [
+        (now - 5 * DAY, now - 6 * DAY, None, None),
+        (now - 40 * DAY, now - 6 * DAY, Some("clock went"), Some("the system's clock went")),
+        // By the time of decisions it has expired.
+        (now + 40 * DAY, now + DAY, Some("clock stands behind"), Some("the system's clock stands")),
+    ] {
+        let home = Home::new();
+        let daemon = home.start();
+        home.apply(&world());
+        home.apply(&json!({ "sessions": [credential(7, json!({ "expires_at": expires_at }))] }));
+        daemon.stop();
+        home.set_last_commit(last_commit);
+        let daemon = start_sweeping(&home);
+        match waits {
+            None => wait_until("it is removed", || reason(&home, "session", 7) == "bad_credential"),
+            Some(words) => wait_until("it was to be removed", || {
+                let log = home.log_text();
+                log.lines().any(|line| line.contains(words) && line.contains("nothing is deleted for its age"))
+            }),
+        }
+        let alarms = status(&home).alarms;
+        assert_eq!(alarms.len(), usize::from(alarm.is_some()), "{alarms:?}");
+        assert!(alarms.iter().all(|found| found.starts_with(alarm.unwrap())), "{alarms:?}");
+        assert_eq!(status(&home).sessions, u64::from(waits.is_some()), "{last_commit}");
+        daemon.stop();
+    }
+}
+
+#[test]
 fn ids_of_what_was_removed_are_never_used_again() {
     let home = Home::new();
     let daemon = start_sweeping(&home);
@@ -192,6 +224,60 @@ fn ids_of_what_was_removed_are_never_used_again() {
     let opened = home.json(&["session", "open", "--agent", "1", "--ttl", "8h"]);
     assert_eq!(opened["id"], 31);
     daemon.into_iter().for_each(Daemon::stop);
+}
+
+#[test]
+fn an_export_that_lists_what_was_removed_since_is_taken_and_changes_nothing() {
+    let home = Home::new();
+    let daemon = home.start();
+    home.apply(&world());
+    home.apply(&json!({
+        "sessions": [
+            credential(7, json!({ "expires_at": PAST })),
+            credential(9, json!({ "expires_at": PAST, "revoked": true })),
+            credential(30, json!({})),
+        ],
+        "tokens": [
+            credential(18, json!({ "expires_at": PAST, "parent": "key 2" })),
+            credential(19, json!({ "expires_at": LATER, "parent": "session 7" })),
+        ],
+    }));
+    let exported = home.path().join("world.json");
+    let exported = exported.to_str().unwrap();
+    assert!(home.run(&["export", "--with-hashes", "--out", exported]).status.success());
+    daemon.stop();
+    let daemon = start_sweeping(&home);
+    wait_until("all are removed", || (status(&home).sessions, status(&home).tokens) == (1, 0));
+    let revision = status(&home).revision;
+    for command in [&["apply", exported][..], &["apply", exported, "--prune"], &["apply", exported, "--dry-run"]] {
+        let report = home.json(command);
+        for part in ["added", "changed", "removed"] {
+            assert_eq!(report[part], json!([]), "{command:?}");
+        }
+    }
+    let session = |id, expires_at| {
+        let rest = CredentialPatch::new(Mode::Session, Some(id));
+        Patch::Credential(CredentialPatch { agent: Some(1), expires_at: Some(Some(expires_at)), ..rest })
+    };
+    let (mut unchanged, mut refused) = (0, Vec::new());
+    let told = home.admin().import([session(7, PAST), session(8, LATER)], false, |part| {
+        unchanged += part.imported.unchanged;
+        refused.extend(part.imported.refusals.iter().map(|refusal| refusal.message.clone()));
+    });
+    assert!(told.is_ok() && unchanged == 1 && refused.len() == 1, "{unchanged} {refused:?}");
+    assert!(refused[0].contains("no id is used again"), "{refused:?}");
+    assert_eq!(status(&home).revision, revision);
+    // What would be in force is none of those.
+    for (section, listed) in [
+        ("sessions", credential(7, json!({ "expires_at": LATER }))),
+        ("sessions", credential(8, json!({}))),
+        ("tokens", credential(18, json!({ "parent": "key 2" }))),
+        ("tokens", credential(19, json!({ "parent": "session 30" }))),
+    ] {
+        let said = refused_apply(&home, &json!({ section: [listed] }));
+        assert!(said.contains("no id is used again"), "{said}");
+    }
+    daemon.stop();
 }
 
 #[test]
