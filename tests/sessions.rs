@@ -146,7 +146,7 @@ fn expired_tokens_and_sessions_go_for_good_and_keys_and_all_else_stays() {
     let check = || {
         assert_eq!(left(Kind::Key), named(&[(2, "enabled"), (3, "expired"), (4, "revoked")]));
         assert_eq!(left(Kind::Session), named(&[(8, "enabled"), (9, "enabled"), (10, "revoked"), (12, "revoked")]));
-        assert_eq!(left(Kind::Token), named(&[(20, "enabled")]));
+        assert_eq!(left(Kind::Token), named(&[(20, "expired")]));
         let expected = ["bad_credential", "ok", "ok", "revoked", "bad_credential", "revoked"];
         assert_eq!(reasons(&home, "session", 7..13), expected);
         assert_eq!(
