@@ -28,7 +28,7 @@ use std::time::Duration;
 
 use tokio::sync::{oneshot, watch};
 
-pub use audit::{Origin, Peer};
+pub use audit::{Origin, Peer, accept_clock};
 pub use histogram::{BOUNDS_NANOS, Histogram, Observed};
 pub use plan::{Apply, FieldChange, FieldValue, Import, Imported, Order, Outcome, Refusal, Rotate, Rotation, Sweep};
 use proofs::Pool;

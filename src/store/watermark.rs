@@ -508,4 +508,12 @@ fn is_enabled(record: &Record) -> bool {
 }
 
 #[cfg(test)]
+impl Watermark {
+    /// So that it can't be written, or can again.
+    pub(crate) fn reopen(&mut self, writable: bool) {
+        self.file = OpenOptions::new().read(true).write(writable).open(&self.path).expect("it is there");
+    }
+}
+
+#[cfg(test)]
 mod tests;
