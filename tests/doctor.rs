@@ -310,7 +310,7 @@ fn made_by_root_the_lock_belongs_to_whom_the_directory_belongs_to() {
     let home = stopped();
     let lock = home.data().join("keyward.lock");
     fs::remove_file(&lock).unwrap();
-    for path in [home.data(), home.data().join("pepper"), home.database()] {
+    for path in [home.data(), home.data().join("pepper"), home.data().join("watermark"), home.database()] {
         std::os::unix::fs::chown(path, Some(54_321), Some(54_321)).unwrap();
     }
     assert_eq!(findings(&home, &[]).0, 0);

@@ -213,6 +213,7 @@ fn a_state_of_another_history_is_refused_although_its_revision_is_not_lower() {
     let said = text(&output.stderr);
     assert!(said.contains("--accept-rollback") && said.contains("key 2 (revoked)"), "{said}");
     std::fs::write(home.database(), &left_database).unwrap();
+    std::fs::set_permissions(home.database(), std::fs::Permissions::from_mode(0o600)).unwrap();
     let output = home.refused_start();
     let said = text(&output.stderr);
     assert_eq!(output.status.code(), Some(4), "{said}");

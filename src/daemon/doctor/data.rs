@@ -270,5 +270,6 @@ pub fn accept_clock(source: &Source, json: bool, out: &mut impl Write) -> Result
 fn set_back(store: &Store, head: &Head, now: UnixSeconds) -> Result<Head, StartError> {
     let (uid, gid) = (Uid::current().as_raw(), Gid::current().as_raw());
     let by = Peer { uid, gid, pid: i32::try_from(std::process::id()).ok() };
-    registry::accept_clock(store, head, now, by).map_err(|fault| StartError::System("write the database", io::Error::other(fault.to_string())))
+    registry::accept_clock(store, head, now, by)
+        .map_err(|fault| StartError::System("write the database", io::Error::other(fault.to_string())))
 }

@@ -69,6 +69,17 @@ fn a_fate_that_does_not_prove_itself_is_not_told_and_missed() {
 }
 
 #[test]
+fn fates_that_could_not_be_written_are_missed() {
+    let directory = tempfile::tempdir().unwrap();
+    let (store, mut watermark, at) = made(directory.path());
+    watermark.reopen(false);
+    assert!(watermark.note(&at(1), &[(key(1), Fate::Ended)]).is_err());
+    watermark.reopen(true);
+    watermark.note(&at(2), &[]).unwrap();
+    assert_eq!(complete_since(&watermark, &store), 1);
+}
+
+#[test]
 fn an_older_state_is_refused_and_a_later_one_taken_over() {
     let directory = tempfile::tempdir().unwrap();
     let (store, mut watermark, at) = made(directory.path());
