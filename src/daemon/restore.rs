@@ -30,7 +30,7 @@ pub enum RestoreFailure {
     /// There is no database made of it.
     Backup(PathBuf, RestoreError),
     /// The last acknowledged change is not in it.
-    SetBack(PathBuf, Setback),
+    SetBack(PathBuf, Box<Setback>),
     /// The watermark can't be used.
     Watermark(WatermarkError),
     /// The system refused something else.
@@ -86,7 +86,8 @@ impl fmt::Display for RestoreFailure {
             Self::Backup(path, error) => {
                 write!(f, "nothing was restored: the backup {}: {error}", path.display())
             }
-            Self::SetBack(backup, Setback { way, found, acknowledged, undone }) => {
+            Self::SetBack(backup, setback) => {
+                let Setback { way, found, acknowledged, undone } = &**setback;
                 let (backup, found, acknowledged) = (backup.display(), found.0, acknowledged.0);
                 match way {
                     Way::Older => write!(
@@ -151,7 +152,9 @@ pub fn restore(data: &Path, file: &Path, accept_rollback: bool) -> Result<Restor
     let (rolled_back_from, undone) = match Watermark::find(data, &pepper) {
         Ok(None) => (None, Undone::default()),
         Ok(Some(watermark)) => match restored.undoes(&watermark).map_err(|fault| in_backup(fault.into()))? {
-            Some(setback) if !accept_rollback => return Err(RestoreFailure::SetBack(file.to_path_buf(), setback)),
+            Some(setback) if !accept_rollback => {
+                return Err(RestoreFailure::SetBack(file.to_path_buf(), Box::new(setback)));
+            }
             Some(setback) => (Some(setback.acknowledged.0), setback.undone),
             None => (None, Undone::default()),
         },

@@ -27,7 +27,7 @@ use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
-pub use error::{Setback, Undone, WatermarkError, Way};
+pub use error::{Half, Setback, Undone, WatermarkError, Way};
 
 use super::{DATABASE_FILE, Head, Store, StoreFault};
 use crate::model::{Id, Mode, Pepper, Record, RecordKey, Revision, UnixSeconds};
@@ -70,29 +70,6 @@ impl Fate {
 
     const fn number(self) -> u8 {
         self as u8
-    }
-}
-
-/// What has fates of its own, so that many of the one displace none of the other.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Half {
-    /// Agents and keys.
-    Lasting,
-    /// Tokens and sessions, which end all the time.
-    Passing,
-}
-
-impl Half {
-    /// Both, in the file's order.
-    const ALL: [Self; 2] = [Self::Lasting, Self::Passing];
-
-    /// Endpoints are not noted: whoever calls one must have a credential.
-    const fn of(key: &RecordKey) -> Option<Self> {
-        match key {
-            RecordKey::Agent(_) | RecordKey::Credential(Mode::Key, _) => Some(Self::Lasting),
-            RecordKey::Credential(Mode::Token | Mode::Session, _) => Some(Self::Passing),
-            RecordKey::Endpoint(..) => None,
-        }
     }
 }
 
@@ -250,7 +227,10 @@ impl Watermark {
         let database = store.path().to_path_buf();
         match self.setback(store, head) {
             Ok(None) => Ok(()),
-            Ok(Some(setback)) => Err(WatermarkError::SetBack { database, watermark: self.path.clone(), setback }),
+            Ok(Some(setback)) => {
+                let (watermark, setback) = (self.path.clone(), Box::new(setback));
+                Err(WatermarkError::SetBack { database, watermark, setback })
+            }
             Err(fault) => Err(WatermarkError::Io(database, io::Error::other(fault.to_string()))),
         }
     }

@@ -4,8 +4,7 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
-use super::Half;
-use crate::model::Revision;
+use crate::model::{Mode, RecordKey, Revision};
 
 /// Names that a sentence lists before it only counts.
 pub(super) const NAMES_LISTED_MAX: usize = 1000;
@@ -24,7 +23,7 @@ pub enum WatermarkError {
         /// The watermark.
         watermark: PathBuf,
         /// What it would mean to go on from it.
-        setback: Setback,
+        setback: Box<Setback>,
     },
     /// There is no database.
     NoDatabase {
@@ -52,7 +51,7 @@ impl fmt::Display for WatermarkError {
                 path.display()
             ),
             Self::SetBack { database, watermark, setback } => {
-                let Setback { way, found, acknowledged, undone } = setback;
+                let Setback { way, found, acknowledged, undone } = &**setback;
                 let (database, watermark) = (database.display(), watermark.display());
                 match way {
                     Way::Older => write!(
@@ -85,6 +84,36 @@ impl fmt::Display for WatermarkError {
 }
 
 impl std::error::Error for WatermarkError {}
+
+/// What has fates of its own, so that many of the one displace none of the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Half {
+    /// Agents and keys.
+    Lasting,
+    /// Tokens and sessions, which end all the time.
+    Passing,
+}
+
+impl Half {
+    /// Both, in the file's order.
+    pub(super) const ALL: [Self; 2] = [Self::Lasting, Self::Passing];
+
+    /// Endpoints are not noted: whoever calls one must have a credential.
+    pub(super) const fn of(key: &RecordKey) -> Option<Self> {
+        match key {
+            RecordKey::Agent(_) | RecordKey::Credential(Mode::Key, _) => Some(Self::Lasting),
+            RecordKey::Credential(Mode::Token | Mode::Session, _) => Some(Self::Passing),
+            RecordKey::Endpoint(..) => None,
+        }
+    }
+
+    const fn words(self) -> &'static str {
+        match self {
+            Self::Lasting => "agents and keys",
+            Self::Passing => "tokens and sessions",
+        }
+    }
+}
 
 /// How a state stands to the last one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -145,15 +174,6 @@ impl fmt::Display for Undone {
             [] => Ok(()),
             [half] => write!(f, ", and older {} that {UNLISTED}", half.words()),
             _ => write!(f, ", and older ones that {UNLISTED}"),
-        }
-    }
-}
-
-impl Half {
-    const fn words(self) -> &'static str {
-        match self {
-            Self::Lasting => "agents and keys",
-            Self::Passing => "tokens and sessions",
         }
     }
 }
