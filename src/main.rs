@@ -40,7 +40,7 @@ fn restore(task: &Restore) -> Result<Exit, (String, Exit)> {
         rows: restored.rows,
         rolled_back_from: restored.rolled_back_from,
         in_force_again: &restored.undone.names,
-        list_is_complete: restored.undone.complete,
+        list_is_complete: restored.undone.incomplete.is_empty(),
     };
     cli::tell_restored(&form, task.json).map(|()| Exit::Done).map_err(|error| (error.to_string(), error.exit()))
 }

@@ -192,7 +192,7 @@ fn judge(bytes: &[u8], files: &Files) -> Result<Outcome, String> {
         Err(OpenError::Damaged(..) | OpenError::NewerFormat { .. } | OpenError::OlderFormat { .. }) => {
             return Ok(Outcome::Refused);
         }
-        Err(OpenError::Watermark(WatermarkError::Older { .. })) => return Ok(Outcome::Older),
+        Err(OpenError::Watermark(WatermarkError::SetBack { .. })) => return Ok(Outcome::Older),
         Err(error) => return Err(format!("refused with: {error}")),
     };
     let outcome = judge_verdicts(&registry, right)?;

@@ -156,7 +156,9 @@ fn sockets_and_files_that_were_left_behind_or_are_in_the_way_are_told() {
     expect(&home, &[], "query.sock", "warning", "did not stop in order", "none needed");
     fs::write(home.data().join("keyward.redb.new"), "").unwrap();
     fs::write(home.data().join("pepper.new"), "").unwrap();
-    expect(&home, &[], "left-over files", "warning", "keyward.redb.new and pepper.new", "none needed");
+    fs::write(home.data().join("watermark.new"), "").unwrap();
+    let three = "keyward.redb.new and pepper.new and watermark.new";
+    expect(&home, &[], "left-over files", "warning", three, "none needed");
     let admin = home.runtime().join("admin.sock");
     fs::remove_file(&admin).unwrap();
     fs::write(&admin, "").unwrap();
@@ -194,6 +196,30 @@ fn a_pepper_or_database_that_can_not_be_used_is_told_before_the_start_fails() {
     expect(&home, &[], "integrity", "problem", "is damaged", "keep the damaged file");
     fs::write(&database, b"").unwrap();
     expect(&home, &[], "integrity", "problem", "it is empty", "keep the damaged file");
+}
+
+#[test]
+fn a_watermark_that_the_start_would_refuse_is_told() {
+    let home = stopped();
+    let (watermark, database) = (home.data().join("watermark"), home.database());
+    let old = fs::read(&database).unwrap();
+    set_mode(&watermark, 0o644);
+    expect(&home, &[], "watermark", "problem", "open to others", "chmod 600");
+    set_mode(&watermark, 0o600);
+    let daemon = home.start();
+    assert!(home.run(&["key", "add", "another", "--agent", "1"]).status.success());
+    daemon.stop();
+    let own = fs::read(&watermark).unwrap();
+    fs::write(&watermark, b"rubbish").unwrap();
+    expect(&home, &[], "watermark", "problem", "is damaged, or of another pepper", "remove the watermark");
+    fs::write(&watermark, own).unwrap();
+    assert_eq!(findings(&home, &[]).0, 0);
+    fs::write(&database, old).unwrap();
+    expect(&home, &[], "watermark", "problem", "is not the last state", "put the last one back");
+    fs::remove_file(&database).unwrap();
+    expect(&home, &[], "watermark", "problem", "revision 2 of it was acknowledged", "restore a backup");
+    fs::remove_file(&watermark).unwrap();
+    assert_eq!(findings(&home, &[]).0, 0);
 }
 
 #[test]
@@ -262,6 +288,11 @@ fn a_clock_that_was_ahead_by_mistake_is_accepted_again_by_the_offline_command_on
     let daemon = home.start();
     let status = home.json(&["status"]);
     assert_eq!((&status["clock_behind"], &status["revision"]), (&json!(0), &json!(2)));
+    let audit = home.run(&["--json", "audit"]);
+    let audit = String::from_utf8(audit.stdout).unwrap();
+    let last: Value = serde_json::from_str(audit.lines().last().unwrap()).unwrap();
+    let by = (&last["action"], &last["revision"], &last["uid"]);
+    assert_eq!(by, (&json!("accept-clock"), &json!(2), &json!(Uid::current().as_raw())));
     assert!(status["now"].as_u64().unwrap() < now() + 3600, "{status}");
     daemon.stop();
 
@@ -279,7 +310,7 @@ fn made_by_root_the_lock_belongs_to_whom_the_directory_belongs_to() {
     let home = stopped();
     let lock = home.data().join("keyward.lock");
     fs::remove_file(&lock).unwrap();
-    for path in [home.data(), home.data().join("pepper"), home.database()] {
+    for path in [home.data(), home.data().join("pepper"), home.data().join("watermark"), home.database()] {
         std::os::unix::fs::chown(path, Some(54_321), Some(54_321)).unwrap();
     }
     assert_eq!(findings(&home, &[]).0, 0);

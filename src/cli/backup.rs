@@ -49,7 +49,7 @@ pub struct RestoredForm<'a> {
     pub committed_at: u64,
     /// Rows of all tables.
     pub rows: u64,
-    /// The last acknowledged revision, if this is older.
+    /// The last acknowledged revision, if that is not in it.
     pub rolled_back_from: Option<u64>,
     /// What was revoked, removed, disabled or given another code since, and is in force again.
     pub in_force_again: &'a [String],
@@ -73,7 +73,8 @@ pub fn tell_restored(form: &RestoredForm<'_>, json: bool) -> Result<(), CliError
         form.rows
     );
     if let Some(acknowledged) = form.rolled_back_from {
-        text.push_str(&format!("revisions up to {acknowledged} were acknowledged and are undone\n"));
+        let what = if acknowledged > form.revision { "and are undone" } else { "in another history, which is left" };
+        text.push_str(&format!("revisions up to {acknowledged} were acknowledged {what}\n"));
     }
     for name in form.in_force_again {
         text.push_str(&format!("in force again: {name}\n"));

@@ -12,7 +12,7 @@ use super::files::{self, DirectoryError, DirectoryLock};
 use super::pepper::{self, PepperError};
 use super::process;
 use crate::registry::{DATABASE_FILE, OpenError};
-use crate::store::{self, RestoreError, Undone, Watermark, WatermarkError};
+use crate::store::{self, RestoreError, Setback, Undone, Watermark, WatermarkError, Way};
 
 /// Why nothing was restored. Each says what failed, why, and what to do.
 #[derive(Debug)]
@@ -29,17 +29,8 @@ pub enum RestoreFailure {
     Unopened(PathBuf, io::Error),
     /// There is no database made of it.
     Backup(PathBuf, RestoreError),
-    /// It is older than the last acknowledged change.
-    Older {
-        /// The backup.
-        backup: PathBuf,
-        /// Its revision.
-        found: u64,
-        /// The last acknowledged one.
-        acknowledged: u64,
-        /// What would be in force again.
-        undone: Undone,
-    },
+    /// The last acknowledged change is not in it.
+    SetBack(PathBuf, Box<Setback>),
     /// The watermark can't be used.
     Watermark(WatermarkError),
     /// The system refused something else.
@@ -51,7 +42,7 @@ impl RestoreFailure {
     #[must_use]
     pub const fn is_refusal(&self) -> bool {
         match self {
-            Self::NotOwner(..) | Self::Exists(_) | Self::Unopened(..) | Self::Older { .. } => true,
+            Self::NotOwner(..) | Self::Exists(_) | Self::Unopened(..) | Self::SetBack(..) => true,
             Self::Backup(_, error) => match error {
                 RestoreError::NoBackup
                 | RestoreError::NewerFormat(_)
@@ -95,12 +86,24 @@ impl fmt::Display for RestoreFailure {
             Self::Backup(path, error) => {
                 write!(f, "nothing was restored: the backup {}: {error}", path.display())
             }
-            Self::Older { backup, found, acknowledged, undone } => write!(
-                f,
-                "nothing was restored: the backup {} has revision {found}, and {acknowledged} was acknowledged; restore a \
-                 newer one, or accept with --accept-rollback what it undoes; {undone}",
-                backup.display()
-            ),
+            Self::SetBack(backup, setback) => {
+                let Setback { way, found, acknowledged, undone } = &**setback;
+                let (backup, found, acknowledged) = (backup.display(), found.0, acknowledged.0);
+                match way {
+                    Way::Older => write!(
+                        f,
+                        "nothing was restored: the backup {backup} has revision {found}, and {acknowledged} was \
+                         acknowledged; restore a newer one, or accept with --accept-rollback what it undoes; {undone}"
+                    ),
+                    Way::Another => write!(
+                        f,
+                        "nothing was restored: the backup {backup} is not a continuation of the last state: it has \
+                         revision {found}, but its audit has not the change that was acknowledged as revision \
+                         {acknowledged}; restore one that was taken after that change, or accept with --accept-rollback \
+                         what it undoes; {undone}"
+                    ),
+                }
+            }
             Self::Watermark(error @ WatermarkError::Damaged(_)) => {
                 write!(f, "nothing was restored: {error}; here --accept-rollback does that")
             }
@@ -123,7 +126,7 @@ pub struct Restored {
     pub committed_at: u64,
     /// Its rows.
     pub rows: u64,
-    /// The last acknowledged revision, if this is older.
+    /// The last acknowledged revision, if that is not in it.
     pub rolled_back_from: Option<u64>,
     /// What is in force again for that.
     pub undone: Undone,
@@ -146,22 +149,21 @@ pub fn restore(data: &Path, file: &Path, accept_rollback: bool) -> Result<Restor
     let pepper = pepper::load_for_backup(data).map_err(RestoreFailure::Pepper)?;
     let in_backup = |error| RestoreFailure::Backup(file.to_path_buf(), error);
     let restored = store::Restored::read(data, &pepper, BufReader::new(source)).map_err(in_backup)?;
-    let nothing = Undone { names: Vec::new(), complete: true };
     let (rolled_back_from, undone) = match Watermark::find(data, &pepper) {
-        Ok(None) => (None, nothing),
+        Ok(None) => (None, Undone::default()),
         Ok(Some(watermark)) => match restored.undoes(&watermark).map_err(|fault| in_backup(fault.into()))? {
-            Some((acknowledged, undone)) => (Some(acknowledged.0), undone),
-            None => (None, nothing),
+            Some(setback) if !accept_rollback => {
+                return Err(RestoreFailure::SetBack(file.to_path_buf(), Box::new(setback)));
+            }
+            Some(setback) => (Some(setback.acknowledged.0), setback.undone),
+            None => (None, Undone::default()),
         },
         // What came last is not known.
-        Err(WatermarkError::Damaged(_)) if accept_rollback => (None, Undone { complete: false, ..nothing }),
+        Err(WatermarkError::Damaged(_)) if accept_rollback => (None, Undone::unknown()),
         Err(error) => return Err(RestoreFailure::Watermark(error)),
     };
     let (revision, committed_at) = (restored.head().revision().0, restored.head().committed_at().0);
-    if let (Some(acknowledged), false) = (rolled_back_from, accept_rollback) {
-        return Err(RestoreFailure::Older { backup: file.to_path_buf(), found: revision, acknowledged, undone });
-    }
-    if rolled_back_from.is_some() || !undone.complete {
+    if rolled_back_from.is_some() || !undone.incomplete.is_empty() {
         // Before the database has its name: a start between the two would be refused for no reason.
         Watermark::make(data, &pepper, restored.head()).map_err(RestoreFailure::Watermark)?;
     }

@@ -8,7 +8,7 @@ use super::plan::{Before, FieldValue, Fields, differing, fields};
 use super::writer::{Job, Writer, caught};
 use super::{Registry, Shared};
 use crate::model::{Binding, Change, Id, Kind, Mode, Record, RecordName, Revision, UnixSeconds};
-use crate::store::{AuditCheck, AuditPage, Head, Retention, StoreFault, Transaction};
+use crate::store::{AuditCheck, AuditPage, Head, Retention, Store, StoreFault, Transaction};
 
 /// A record of the audit ends behind the change that takes it to so many bytes; what is left goes into the next one. So
 /// its row fits the 32 KiB page that redb keeps for it, but for a single change that is longer, and an apply of a million
@@ -52,6 +52,8 @@ pub(super) enum Action {
     Sweep,
     /// Another system's hash, to Keyward's own.
     Upgrade,
+    /// Of the system's clock, although the last commit was later.
+    AcceptClock,
 }
 
 impl Action {
@@ -66,6 +68,7 @@ impl Action {
             Self::Close => "close",
             Self::Sweep => "sweep",
             Self::Upgrade => "upgrade",
+            Self::AcceptClock => "accept-clock",
         }
     }
 }
@@ -140,6 +143,20 @@ impl Note {
         let open = heading.strip_suffix('}').unwrap_or(&heading);
         format!("{open},\"changes\":[{changes}]}}")
     }
+}
+
+/// Commits, audited, that the time of the last commit is `now`, although that lies before it. For a database that no
+/// daemon uses.
+///
+/// # Errors
+/// [`StoreFault::Storage`].
+pub fn accept_clock(store: &Store, head: &Head, now: UnixSeconds, by: Peer) -> Result<Head, StoreFault> {
+    let mut transaction = store.begin(head)?;
+    let revision = Revision(head.revision().0 + 1);
+    let note = Note { at: now, revision, origin: Origin::Peer(by), action: Action::AcceptClock };
+    let text = note.text(transaction.audit().last + 1, 1, false, "");
+    transaction.append_audit(now, &text)?;
+    transaction.set_clock_back(now)
 }
 
 fn json(value: &impl Serialize) -> String {

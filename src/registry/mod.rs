@@ -29,7 +29,7 @@ use std::time::Duration;
 
 use tokio::sync::{oneshot, watch};
 
-pub use audit::{Origin, Peer};
+pub use audit::{Origin, Peer, accept_clock};
 pub use histogram::{BOUNDS_NANOS, Histogram, Observed};
 pub use plan::{Apply, FieldChange, FieldValue, Import, Imported, Order, Outcome, Refusal, Rotate, Rotation, Sweep};
 use proofs::Pool;
@@ -49,7 +49,7 @@ pub use crate::store::{
     AuditCheck, AuditFault, AuditPage, Backup, BackupPart, DATABASE_FILE, Export, ExportPart, Listed, OpenError, Page,
     Retention, StoreFault,
 };
-use crate::store::{Head, Loaded, Store, Take, Watermark, WatermarkError};
+use crate::store::{Head, Loaded, Store, Take, Watermark};
 use marks::Marks;
 use sweep::Sweeper;
 use trust::DeletionTime;
@@ -78,6 +78,8 @@ struct Shared {
     reading: Reading,
     writable: AtomicBool,
     alarms: Mutex<Vec<String>>,
+    /// Beside the others, which are set anew when the database is reopened.
+    watermark_alarm: marks::Alarm,
     observer: Observer,
     /// The number of the last audit record whose change was acknowledged.
     audited: watch::Sender<u64>,
@@ -169,6 +171,7 @@ impl Registry {
             reading: Reading::new(compiler.directory().clone()),
             writable: AtomicBool::new(true),
             alarms: Mutex::default(),
+            watermark_alarm: Arc::default(),
             observer,
             audited: watch::Sender::new(0),
             retention: Mutex::new(Retention::FOR_EVER),
@@ -180,7 +183,7 @@ impl Registry {
             shared: Arc::clone(&shared),
             compiler,
             head: loaded.head.clone(),
-            marks: Marks { watermark, failing: false },
+            marks: Marks { watermark, alarm: Arc::clone(&shared.watermark_alarm) },
             unused_sets: Vec::new(),
             last_group: 1,
             must_reopen: false,
@@ -320,6 +323,7 @@ impl Registry {
         let view = self.view();
         let clock_behind = self.shared.reading.clock.behind();
         let mut alarms = self.shared.alarms().clone();
+        alarms.extend(marks::told(&self.shared.watermark_alarm).clone());
         if clock_behind > CLOCK_BEHIND_ALARM_SECONDS {
             alarms.push(format!(
                 "the system's clock stands {clock_behind} s behind the last commit: times are judged by the later one \
@@ -350,14 +354,8 @@ impl Registry {
 
 /// Opens the database, or makes it, and sees to it that it is the state of the last acknowledged change.
 fn open_store(directory: &Path, pepper: &Pepper, take: &mut Take<'_>) -> Result<(Store, Loaded, Watermark), OpenError> {
-    let database = directory.join(DATABASE_FILE);
-    if !database.exists()
-        && let Some(watermark) = Watermark::find(directory, pepper).map_err(OpenError::Watermark)?
-        && watermark.revision() > Revision(0)
-    {
-        // An empty one in its place would be an older state, too.
-        let (acknowledged, watermark) = (watermark.revision(), watermark.path().to_path_buf());
-        return Err(OpenError::Watermark(WatermarkError::NoDatabase { database, acknowledged, watermark }));
+    if !directory.join(DATABASE_FILE).exists() {
+        Watermark::expect_none(directory, pepper).map_err(OpenError::Watermark)?;
     }
     // The database's own reasons first: another pepper fits neither.
     let (store, loaded) = Store::open(directory, pepper, take)?;

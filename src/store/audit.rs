@@ -179,6 +179,16 @@ impl Store {
         Ok((UnixSeconds(at), ChainHash::from_bytes(prev).then(text)))
     }
 
+    /// Hash of one record; `None` where there is none that proves itself.
+    pub(super) fn audit_hash(&self, number: u64) -> Result<Option<ChainHash>, StoreFault> {
+        let rows = self.begin_read()?.open_table(Table::Audit.definition())?;
+        match self.audit_record(&rows, number) {
+            Ok((_, hash)) => Ok(Some(hash)),
+            Err(StoreFault::BadRow { .. }) => Ok(None),
+            Err(fault) => Err(fault),
+        }
+    }
+
     /// Whether both ends are where the head says and as many rows between them as there must be. Every row is looked at
     /// by [`Store::check_audit`] only: a start would wait for millions.
     pub(super) fn audit_damage(

@@ -39,7 +39,7 @@ use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 pub use restore::{RestoreError, Restored};
 use row::{BadRow, HeadRow, Labels, RowKey, RowKeys, Tally, UseRow};
 pub use transaction::{Reader, Transaction};
-pub use watermark::{Fate, Undone, WATERMARK_FILE, Watermark, WatermarkError};
+pub use watermark::{Fate, Half, NEW_WATERMARK_FILE, Setback, Undone, WATERMARK_FILE, Watermark, WatermarkError, Way};
 
 use crate::model::{
     CodeMark, Id, Kind, LastUse, LastUses, Mode, Record, RecordKey, Revision, UnixSeconds, client_address,

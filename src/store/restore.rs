@@ -10,10 +10,10 @@ use super::backup::{END, END_BYTES, MAGIC, ROW_PREFIX_BYTES};
 use super::open::{self, Stranger};
 use super::row::{HeadRow, RowKeys};
 use super::{
-    FORMAT_KEY, FORMAT_VERSION, HEAD_KEY, Head, Loaded, OpenError, PEPPER_KEY, Store, StoreFault, Table, Undone,
+    FORMAT_KEY, FORMAT_VERSION, HEAD_KEY, Head, Loaded, OpenError, PEPPER_KEY, Setback, Store, StoreFault, Table,
     Watermark,
 };
-use crate::model::{Pepper, Revision};
+use crate::model::Pepper;
 
 /// A key in a backup is no longer than this: the longest, an endpoint's, has a method and a template of 8 KiB.
 const KEY_BYTES_MAX: u32 = 16 * 1024;
@@ -140,16 +140,12 @@ impl Restored {
         self.rows
     }
 
-    /// The last acknowledged revision that a watermark knows, if this is older, and what it would undo.
+    /// What it would undo, by what a watermark knows.
     ///
     /// # Errors
-    /// [`StoreFault::Storage`], [`StoreFault::BadRow`].
-    pub fn undoes(&self, watermark: &Watermark) -> Result<Option<(Revision, Undone)>, StoreFault> {
-        let revision = self.head().revision();
-        if revision >= watermark.revision() {
-            return Ok(None);
-        }
-        Ok(Some((watermark.revision(), watermark.undone_by(&self.store, revision)?)))
+    /// [`StoreFault::Storage`].
+    pub fn undoes(&self, watermark: &Watermark) -> Result<Option<Setback>, StoreFault> {
+        watermark.setback(&self.store, self.head())
     }
 
     /// Makes it durable and gives it its name.

@@ -2,19 +2,24 @@
 //! taken for the last one: a copy that was put back, or one bit of redb's header, which names the last of its commits.
 //!
 //! ```text
-//!  0      head | 4096  head | 8192  fates, 48 bytes each
-//!  head:  magic (8) | revision (8) | committed at (8) | fates noted (8) | complete since (8) | audit (40) | MAC (32)
+//!  0      head | 4096  head | 8192  fates of agents and keys, 48 bytes each | fates of tokens and sessions
+//!  head:  magic (8) | revision (8) | committed at (8) | fates noted (8), complete since (8) of both halves |
+//!         audit (40) | MAC (32)
 //!  fate:  how (1) | kind (1) | zeros (6) | id (8) | revision (8) | number (8) | MAC (16)
 //! ```
 //! Big-endian. The heads are written in turn, each in a block of its own, so that one that is torn by a power loss leaves
 //! the other. The writer writes after a commit is durable and before it is acknowledged, and does not wait for the disk:
 //! a watermark that is behind is harmless.
 //!
-//! The fates are a ring of the last times that something was revoked, removed or disabled: what an older state would put
-//! in force again.
+//! The fates are two rings of the last times that something was revoked, removed or disabled: what an older state would
+//! put in force again. There are two so that a day's logouts don't displace the keys that were revoked.
+//!
+//! A state whose revision is not lower is the last one, or follows from it, only if its audit holds the record that was
+//! last then: its chain of hashes is another's in another history.
+
+mod error;
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
@@ -22,27 +27,30 @@ use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
-use super::{Head, Store, StoreFault};
+pub use error::{Half, Setback, Undone, WatermarkError, Way};
+
+use super::{DATABASE_FILE, Head, Store, StoreFault};
 use crate::model::{Id, Mode, Pepper, Record, RecordKey, Revision, UnixSeconds};
 
 /// The watermark's name in the data directory.
 pub const WATERMARK_FILE: &str = "watermark";
-const NEW_FILE: &str = "watermark.new";
+/// Its name while it is made.
+pub const NEW_WATERMARK_FILE: &str = "watermark.new";
 /// The last byte is the version.
-const MAGIC: &[u8; 8] = b"kwmark\n\x01";
+const MAGIC: &[u8; 8] = b"kwmark\n\x02";
 /// No block of a disk that is written whole or not at all is larger.
 const HEAD_PLACE_BYTES: u64 = 4096;
-const HEAD_BYTES: usize = 8 + 4 * 8 + AUDIT_BYTES + MAC_BYTES;
+const HEAD_BYTES: usize = 8 + 6 * 8 + AUDIT_BYTES + MAC_BYTES;
 /// Where the audit's last record stands: its number and the hash of its chain.
 const AUDIT_BYTES: usize = 40;
+const AUDIT_AT: usize = HEAD_BYTES - MAC_BYTES - AUDIT_BYTES;
 const MAC_BYTES: usize = 32;
 const FATE_BYTES: usize = 48;
 const FATE_MAC_BYTES: usize = 16;
 const FATES_AT: u64 = 2 * HEAD_PLACE_BYTES;
-/// Fates that are kept: a day's revocations of a busy host, in 192 KiB.
+const RING_BYTES: u64 = FATES_MAX * FATE_BYTES as u64;
+/// Fates that are kept of each half: a day's revocations of a busy host, in 192 KiB.
 const FATES_MAX: u64 = 4096;
-/// Names that a sentence lists before it only counts.
-const NAMES_LISTED_MAX: usize = 1000;
 
 /// What happened to a record, as far as an older state would undo it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,97 +73,13 @@ impl Fate {
     }
 }
 
-/// Why a database can't be taken for the last state. Each says what to do.
-#[derive(Debug)]
-pub enum WatermarkError {
-    /// It can't be read or made.
-    Io(PathBuf, io::Error),
-    /// It does not prove itself.
-    Damaged(PathBuf),
-    /// The database is older.
-    Older {
-        /// The database.
-        database: PathBuf,
-        /// Its revision.
-        found: Revision,
-        /// The last acknowledged one.
-        acknowledged: Revision,
-        /// The watermark.
-        watermark: PathBuf,
-        /// What would be in force again.
-        undone: Undone,
-    },
-    /// There is no database.
-    NoDatabase {
-        /// Where it should be.
-        database: PathBuf,
-        /// The last acknowledged revision.
-        acknowledged: Revision,
-        /// The watermark.
-        watermark: PathBuf,
-    },
-}
-
-impl fmt::Display for WatermarkError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Io(path, error) => write!(
-                f,
-                "cannot use the watermark {}: {error}; check that it belongs to the daemon's user",
-                path.display()
-            ),
-            Self::Damaged(path) => write!(
-                f,
-                "the watermark {} is damaged, or of another pepper: whether the database is the last state can't be \
-                 told; if it is, remove the watermark and start again",
-                path.display()
-            ),
-            Self::Older { database, found, acknowledged, watermark, undone } => write!(
-                f,
-                "the database {} is not the last state: it has revision {}, and {} was acknowledged; put the last one \
-                 back, or restore the newest backup; to go on from this one and lose what came after, remove {}; then \
-                 {undone}",
-                database.display(),
-                found.0,
-                acknowledged.0,
-                watermark.display()
-            ),
-            Self::NoDatabase { database, acknowledged, watermark } => write!(
-                f,
-                "there is no database {}, and revision {} of it was acknowledged; put it back, or restore a backup; to \
-                 begin with an empty one, remove {}",
-                database.display(),
-                acknowledged.0,
-                watermark.display()
-            ),
-        }
-    }
-}
-
-impl std::error::Error for WatermarkError {}
-
-/// What would be in force again.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Undone {
-    /// A few words each: `key 5 (revoked)`.
-    pub names: Vec<String>,
-    /// There are no others.
-    pub complete: bool,
-}
-
-impl fmt::Display for Undone {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.names.is_empty() {
-            let known = if self.complete { "nothing" } else { "what can't be listed any more" };
-            return write!(f, "in force again would be: {known}");
-        }
-        let listed = &self.names[..self.names.len().min(NAMES_LISTED_MAX)];
-        write!(f, "in force again would be: {}", listed.join(", "))?;
-        if self.names.len() > listed.len() {
-            write!(f, ", and {} more", self.names.len() - listed.len())?;
-        }
-        if self.complete { Ok(()) } else { f.write_str(", and older ones that can't be listed any more") }
-    }
+/// The fates of one half.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Ring {
+    /// Fates noted so far; the next one's number.
+    noted: u64,
+    /// Every fate of a later revision is in the ring.
+    complete_since: u64,
 }
 
 /// What a head says.
@@ -163,10 +87,8 @@ impl fmt::Display for Undone {
 struct Mark {
     revision: u64,
     committed_at: u64,
-    /// Fates noted so far; the next one's number.
-    noted: u64,
-    /// Every fate of a later revision is in the ring.
-    complete_since: u64,
+    /// By [`Half`].
+    rings: [Ring; 2],
     /// See [`audit_mark`].
     audit: [u8; AUDIT_BYTES],
 }
@@ -205,7 +127,8 @@ impl Watermark {
         let key = key_of(pepper);
         let heads = [0, 1].map(|place| read_head(&file, &key, place));
         let [first, second] = heads;
-        let later = |a: Mark, b: Mark| (b.revision, b.committed_at, b.noted) > (a.revision, a.committed_at, a.noted);
+        let order = |mark: Mark| (mark.revision, mark.committed_at, mark.rings.map(|ring| ring.noted));
+        let later = |a: Mark, b: Mark| order(b) > order(a);
         let (mark, turns) = match (first, second) {
             (Some(first), Some(second)) if later(first, second) => (second, 2),
             (Some(first), _) => (first, 1),
@@ -222,7 +145,7 @@ impl Watermark {
     pub fn make(directory: &Path, pepper: &Pepper, head: &Head) -> Result<Self, WatermarkError> {
         let path = directory.join(WATERMARK_FILE);
         let failed = |error| WatermarkError::Io(path.clone(), error);
-        let new = directory.join(NEW_FILE);
+        let new = directory.join(NEW_WATERMARK_FILE);
         match std::fs::remove_file(&new) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
             Ok(()) | Err(_) => {}
@@ -232,13 +155,12 @@ impl Watermark {
         let mark = Mark {
             revision,
             committed_at: head.committed_at().0,
-            noted: 0,
-            complete_since: revision,
+            rings: [Ring { noted: 0, complete_since: revision }; 2],
             audit: audit_mark(head),
         };
         let mut watermark = Self { file, path: path.clone(), key: key_of(pepper), mark, turns: 0 };
         // All of it at once, so that no later write needs room.
-        let bytes = usize::try_from(FATES_AT).unwrap_or(0) + FATE_BYTES * usize::try_from(FATES_MAX).unwrap_or(0);
+        let bytes = usize::try_from(FATES_AT + 2 * RING_BYTES).unwrap_or(0);
         watermark.file.write_all_at(&vec![0; bytes], 0).map_err(failed)?;
         watermark.write_head().map_err(failed)?;
         watermark.file.sync_all().map_err(failed)?;
@@ -265,24 +187,86 @@ impl Watermark {
         &self.path
     }
 
-    /// Takes the state over that the database was opened with: refused if that is older. If it is later, the fates of
-    /// what is between are not known.
+    /// That there is no database may be only where no change of one was acknowledged: an empty one in its place would be
+    /// an older state, too.
     ///
     /// # Errors
-    /// [`WatermarkError::Older`], [`WatermarkError::Io`].
-    pub fn take_over(&mut self, store: &Store, head: &Head) -> Result<(), WatermarkError> {
-        let (found, acknowledged) = (head.revision(), self.revision());
-        if found < acknowledged {
-            // Where the database can't be read there are no names, which is said.
-            let undone = self.undone_by(store, found).unwrap_or(Undone { names: Vec::new(), complete: false });
-            let (database, watermark) = (store.path().to_path_buf(), self.path.clone());
-            return Err(WatermarkError::Older { database, found, acknowledged, watermark, undone });
+    /// [`WatermarkError::NoDatabase`]; see also [`Watermark::find`].
+    pub fn expect_none(directory: &Path, pepper: &Pepper) -> Result<(), WatermarkError> {
+        match Self::find(directory, pepper)? {
+            Some(found) if found.revision() > Revision(0) => Err(WatermarkError::NoDatabase {
+                database: directory.join(DATABASE_FILE),
+                acknowledged: found.revision(),
+                watermark: found.path,
+            }),
+            Some(_) | None => Ok(()),
         }
-        if found > acknowledged {
-            self.mark.complete_since = found.0;
+    }
+
+    /// Takes the state over that the database was opened with: refused if that is older, or another's. If it is later, the
+    /// fates of what is between are not known.
+    ///
+    /// # Errors
+    /// As [`Watermark::expect_last`], and [`WatermarkError::Io`].
+    pub fn take_over(&mut self, store: &Store, head: &Head) -> Result<(), WatermarkError> {
+        self.expect_last(store, head)?;
+        if head.revision() > self.revision() {
+            for ring in &mut self.mark.rings {
+                ring.complete_since = head.revision().0;
+            }
             self.note(head, &[]).map_err(|error| WatermarkError::Io(self.path.clone(), error))?;
         }
         Ok(())
+    }
+
+    /// Whether the state that the database was opened with is the last one, or follows from it.
+    ///
+    /// # Errors
+    /// [`WatermarkError::SetBack`]; [`WatermarkError::Io`] where the database can't be read.
+    pub fn expect_last(&self, store: &Store, head: &Head) -> Result<(), WatermarkError> {
+        let database = store.path().to_path_buf();
+        match self.setback(store, head) {
+            Ok(None) => Ok(()),
+            Ok(Some(setback)) => {
+                let (watermark, setback) = (self.path.clone(), Box::new(setback));
+                Err(WatermarkError::SetBack { database, watermark, setback })
+            }
+            Err(fault) => Err(WatermarkError::Io(database, io::Error::other(fault.to_string()))),
+        }
+    }
+
+    /// What it would mean to go on from this state, if it is not the last one and does not follow from it.
+    ///
+    /// # Errors
+    /// [`StoreFault::Storage`].
+    pub fn setback(&self, store: &Store, head: &Head) -> Result<Option<Setback>, StoreFault> {
+        let (found, acknowledged) = (head.revision(), self.revision());
+        // From which revision on another history is another can't be told.
+        let (way, since) = if found < acknowledged {
+            (Way::Older, Some(found))
+        } else if self.is_followed_by(store, head)? {
+            return Ok(None);
+        } else {
+            (Way::Another, None)
+        };
+        // Where a record can't be read there are no names, which is said.
+        let undone = self.undone_by(store, since).unwrap_or_else(|_| Undone::unknown());
+        Ok(Some(Setback { way, found, acknowledged, undone }))
+    }
+
+    /// Whether the last change that was acknowledged is in the state's audit. What retention dropped, or damage made
+    /// unreadable, can't be told from it.
+    fn is_followed_by(&self, store: &Store, head: &Head) -> Result<bool, StoreFault> {
+        let (mark, audit) = (self.mark.audit, head.audit());
+        let number = number_at(&mark, 0);
+        if number == 0 || number < audit.before {
+            return Ok(true);
+        }
+        if number >= audit.last || head.revision() == self.revision() {
+            return Ok(mark == audit_mark(head));
+        }
+        let hash = if number == audit.before { Some(audit.before_hash) } else { store.audit_hash(number)? };
+        Ok(hash.is_none_or(|hash| hash.to_bytes() == mark[8..]))
     }
 
     /// Notes a commit and what it did to whom, without waiting for the disk.
@@ -291,26 +275,39 @@ impl Watermark {
     /// The system's. The watermark is behind then, which is harmless.
     pub fn note(&mut self, head: &Head, fates: &[(RecordKey, Fate)]) -> io::Result<()> {
         let revision = head.revision().0;
-        let kept = fates.len().min(usize::try_from(FATES_MAX).unwrap_or(usize::MAX));
-        if kept < fates.len() {
-            self.mark.complete_since = revision;
-        }
-        for (key, fate) in &fates[fates.len() - kept..] {
-            let Some((kind, id)) = kind_and_id(key) else { continue };
-            let number = self.mark.noted;
-            let noted = Noted { fate: *fate, kind, id, revision, number };
-            if number >= FATES_MAX {
-                let given_up =
-                    read_fate(&self.file, &self.key, number - FATES_MAX).map_or(revision, |old| old.revision);
-                self.mark.complete_since = self.mark.complete_since.max(given_up);
-            }
-            self.file.write_all_at(&self.sealed_fate(&noted), fate_at(number))?;
-            self.mark.noted += 1;
+        for half in Half::ALL {
+            let fates: Vec<_> = fates.iter().filter(|(key, _)| Half::of(key) == Some(half)).collect();
+            self.note_fates(half, &fates, revision).inspect_err(|_| {
+                // What is not written now is not written later.
+                for ring in &mut self.mark.rings {
+                    ring.complete_since = revision;
+                }
+            })?;
         }
         self.mark.revision = revision;
         self.mark.committed_at = head.committed_at().0;
         self.mark.audit = audit_mark(head);
         self.write_head()
+    }
+
+    fn note_fates(&mut self, half: Half, fates: &[&(RecordKey, Fate)], revision: u64) -> io::Result<()> {
+        let kept = fates.len().min(usize::try_from(FATES_MAX).unwrap_or(usize::MAX));
+        let ring = &mut self.mark.rings[half as usize];
+        if kept < fates.len() {
+            ring.complete_since = revision;
+        }
+        for (key, fate) in &fates[fates.len() - kept..] {
+            let Some((kind, id)) = kind_and_id(key) else { continue };
+            let number = ring.noted;
+            if number >= FATES_MAX {
+                let old = read_fate(&self.file, &self.key, half, number - FATES_MAX);
+                ring.complete_since = ring.complete_since.max(old.map_or(revision, |(old, _)| old.revision));
+            }
+            let noted = Noted { fate: *fate, kind, id, revision, number };
+            self.file.write_all_at(&sealed_fate(&self.key, &noted), fate_at(half, number))?;
+            ring.noted += 1;
+        }
+        Ok(())
     }
 
     /// Waits until the disk has it.
@@ -321,27 +318,34 @@ impl Watermark {
         self.file.sync_data()
     }
 
-    /// What would be in force again in `store`, whose state is of `revision`: what was ended or disabled since and is not
-    /// there.
+    /// What would be in force again in `store`: what was ended or disabled after the revision `since`, which the store's
+    /// state is of, and is not there. Without one, all that is known of; which code came last can't be told then.
     ///
     /// # Errors
     /// [`StoreFault::Storage`], [`StoreFault::BadRow`].
-    pub fn undone_by(&self, store: &Store, revision: Revision) -> Result<Undone, StoreFault> {
-        let mut complete = self.mark.complete_since <= revision.0;
+    pub fn undone_by(&self, store: &Store, since: Option<Revision>) -> Result<Undone, StoreFault> {
+        let mut incomplete = Vec::new();
         let mut fates: BTreeMap<RecordKey, (Option<Fate>, bool)> = BTreeMap::new();
-        for number in self.mark.noted.saturating_sub(FATES_MAX)..self.mark.noted {
-            let known = read_fate(&self.file, &self.key, number);
-            let Some((noted, key)) = known.and_then(|noted| Some((noted, key_of_record(noted.kind, noted.id)?))) else {
-                complete = false;
-                continue;
-            };
-            if noted.revision <= revision.0 {
-                continue;
+        for half in Half::ALL {
+            let ring = self.mark.rings[half as usize];
+            let mut complete = ring.complete_since <= since.map_or(0, |since| since.0);
+            for number in ring.noted.saturating_sub(FATES_MAX)..ring.noted {
+                let Some((noted, key)) = read_fate(&self.file, &self.key, half, number) else {
+                    complete = false;
+                    continue;
+                };
+                if since.is_some_and(|since| noted.revision <= since.0) {
+                    continue;
+                }
+                let (last, recoded) = fates.entry(key).or_default();
+                match noted.fate {
+                    Fate::Recoded if since.is_some() => *recoded = true,
+                    Fate::Recoded => complete = false,
+                    Fate::Ended | Fate::Disabled | Fate::Enabled => *last = Some(noted.fate),
+                }
             }
-            let (last, recoded) = fates.entry(key).or_default();
-            match noted.fate {
-                Fate::Recoded => *recoded = true,
-                Fate::Ended | Fate::Disabled | Fate::Enabled => *last = Some(noted.fate),
+            if !complete {
+                incomplete.push(half);
             }
         }
         let mut names = Vec::new();
@@ -359,34 +363,23 @@ impl Watermark {
             };
             names.extend(words.map(|words| format!("{key} ({words})")));
         }
-        Ok(Undone { names, complete })
+        Ok(Undone { names, incomplete })
     }
 
     fn write_head(&mut self) -> io::Result<()> {
-        let Mark { revision, committed_at, noted, complete_since, audit } = self.mark;
+        let Mark { revision, committed_at, rings: [lasting, passing], audit } = self.mark;
+        let rings = [lasting.noted, lasting.complete_since, passing.noted, passing.complete_since];
         let mut bytes = [0; HEAD_BYTES];
         bytes[..8].copy_from_slice(MAGIC);
-        for (place, number) in [revision, committed_at, noted, complete_since].into_iter().enumerate() {
+        for (place, number) in [revision, committed_at].into_iter().chain(rings).enumerate() {
             bytes[8 + 8 * place..][..8].copy_from_slice(&number.to_be_bytes());
         }
-        bytes[40..40 + AUDIT_BYTES].copy_from_slice(&audit);
+        bytes[AUDIT_AT..AUDIT_AT + AUDIT_BYTES].copy_from_slice(&audit);
         let mac = blake3::keyed_hash(&self.key, &bytes[..HEAD_BYTES - MAC_BYTES]);
         bytes[HEAD_BYTES - MAC_BYTES..].copy_from_slice(mac.as_bytes());
         self.file.write_all_at(&bytes, self.turns % 2 * HEAD_PLACE_BYTES)?;
         self.turns += 1;
         Ok(())
-    }
-
-    fn sealed_fate(&self, noted: &Noted) -> [u8; FATE_BYTES] {
-        let mut bytes = [0; FATE_BYTES];
-        bytes[0] = noted.fate.number();
-        bytes[1] = noted.kind;
-        for (place, number) in [noted.id, noted.revision, noted.number].into_iter().enumerate() {
-            bytes[8 + 8 * place..][..8].copy_from_slice(&number.to_be_bytes());
-        }
-        let mac = fate_mac(&self.key, &bytes);
-        bytes[FATE_BYTES - FATE_MAC_BYTES..].copy_from_slice(&mac);
-        bytes
     }
 }
 
@@ -417,18 +410,17 @@ fn read_head(file: &File, key: &[u8; 32], place: u64) -> Option<Mark> {
         return None;
     }
     let mut audit = [0; AUDIT_BYTES];
-    audit.copy_from_slice(&body[40..]);
+    audit.copy_from_slice(&body[AUDIT_AT..]);
     Some(Mark {
         revision: number_at(body, 8),
         committed_at: number_at(body, 16),
-        noted: number_at(body, 24),
-        complete_since: number_at(body, 32),
+        rings: [24, 40].map(|at| Ring { noted: number_at(body, at), complete_since: number_at(body, at + 8) }),
         audit,
     })
 }
 
-const fn fate_at(number: u64) -> u64 {
-    FATES_AT + number % FATES_MAX * FATE_BYTES as u64
+const fn fate_at(half: Half, number: u64) -> u64 {
+    FATES_AT + half as u64 * RING_BYTES + number % FATES_MAX * FATE_BYTES as u64
 }
 
 fn fate_mac(key: &[u8; 32], bytes: &[u8; FATE_BYTES]) -> [u8; FATE_MAC_BYTES] {
@@ -438,10 +430,22 @@ fn fate_mac(key: &[u8; 32], bytes: &[u8; FATE_BYTES]) -> [u8; FATE_MAC_BYTES] {
     mac
 }
 
-/// The fate of this number, if it is there and proves itself.
-fn read_fate(file: &File, key: &[u8; 32], number: u64) -> Option<Noted> {
+fn sealed_fate(key: &[u8; 32], noted: &Noted) -> [u8; FATE_BYTES] {
     let mut bytes = [0; FATE_BYTES];
-    file.read_exact_at(&mut bytes, fate_at(number)).ok()?;
+    bytes[0] = noted.fate.number();
+    bytes[1] = noted.kind;
+    for (place, number) in [noted.id, noted.revision, noted.number].into_iter().enumerate() {
+        bytes[8 + 8 * place..][..8].copy_from_slice(&number.to_be_bytes());
+    }
+    let mac = fate_mac(key, &bytes);
+    bytes[FATE_BYTES - FATE_MAC_BYTES..].copy_from_slice(&mac);
+    bytes
+}
+
+/// The fate of this number and whose it is, if it is there and proves itself.
+fn read_fate(file: &File, key: &[u8; 32], half: Half, number: u64) -> Option<(Noted, RecordKey)> {
+    let mut bytes = [0; FATE_BYTES];
+    file.read_exact_at(&mut bytes, fate_at(half, number)).ok()?;
     let fate = Fate::ALL.into_iter().find(|fate| fate.number() == bytes[0])?;
     let noted = Noted {
         fate,
@@ -452,10 +456,11 @@ fn read_fate(file: &File, key: &[u8; 32], number: u64) -> Option<Noted> {
     };
     // No secret hangs on how long this takes: whoever can write the file can take it away.
     let is_sound = noted.number == number && bytes[FATE_BYTES - FATE_MAC_BYTES..] == fate_mac(key, &bytes);
-    is_sound.then_some(noted)
+    let record = key_of_record(noted.kind, noted.id).filter(|record| Half::of(record) == Some(half))?;
+    is_sound.then_some((noted, record))
 }
 
-/// An agent is 0, a credential 1 and its mode. Endpoints are not noted: whoever calls one must have a credential.
+/// An agent is 0, a credential 1 and its mode.
 fn kind_and_id(key: &RecordKey) -> Option<(u8, u64)> {
     match key {
         RecordKey::Agent(id) => Some((0, id.get())),
@@ -479,6 +484,14 @@ fn is_enabled(record: &Record) -> bool {
         Record::Agent(agent) => agent.enabled,
         Record::Credential(credential) => credential.enabled,
         Record::Endpoint(_) => true,
+    }
+}
+
+#[cfg(test)]
+impl Watermark {
+    /// So that it can't be written, or can again.
+    pub(crate) fn reopen(&mut self, writable: bool) {
+        self.file = OpenOptions::new().read(true).write(writable).open(&self.path).expect("it is there");
     }
 }
 

@@ -180,3 +180,80 @@ fn what_happened_past_the_watermark_is_told_to_be_unknown() {
     let said = "in force again would be: key 2 (revoked), and older ones that can't be listed any more";
     assert_refused("a gap", &restore(&home.data(), &old), 2, said, &home.data());
 }
+
+/// Sets labels, so many times: a revision each.
+fn change(home: &Home, times: usize) {
+    for label in 0..times {
+        assert!(home.run(&["key", "set", "1", "--label", &format!("label {label}")]).status.success());
+    }
+}
+
+#[test]
+fn a_state_of_another_history_is_refused_although_its_revision_is_not_lower() {
+    let home = Home::new();
+    let daemon = home.start();
+    home.apply(&world());
+    let first = take(&home, "first");
+    change(&home, 8);
+    let left = take(&home, "left");
+    daemon.stop();
+    let left_database = std::fs::read(home.database()).unwrap();
+    std::fs::remove_file(home.database()).unwrap();
+    assert!(accept(&home.data(), &first).status.success());
+    let daemon = home.start();
+    assert!(home.run(&["key", "revoke", "2"]).status.success());
+    let last = take(&home, "last");
+    daemon.stop();
+
+    std::fs::remove_file(home.database()).unwrap();
+    let output = restore(&home.data(), &left);
+    let said = "is not a continuation of the last state: it has revision 9, but its audit has not the change that was \
+                acknowledged as revision 2";
+    assert_refused("another history", &output, 2, said, &home.data());
+    let said = text(&output.stderr);
+    assert!(said.contains("--accept-rollback") && said.contains("key 2 (revoked)"), "{said}");
+    std::fs::write(home.database(), &left_database).unwrap();
+    std::fs::set_permissions(home.database(), std::fs::Permissions::from_mode(0o600)).unwrap();
+    let output = home.refused_start();
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(4), "{said}");
+    assert!(said.contains("is not a continuation of the last state") && said.contains("key 2 (revoked)"), "{said}");
+
+    // What follows from the last state goes on.
+    std::fs::remove_file(home.database()).unwrap();
+    assert!(restore(&home.data(), &last).status.success());
+    let daemon = home.start();
+    change(&home, 2);
+    daemon.stop();
+    home.start().stop();
+    // And the other history, where that is wanted.
+    std::fs::remove_file(home.database()).unwrap();
+    let output = accept(&home.data(), &left);
+    let told = text(&output.stdout);
+    assert!(told.contains("in another history") && told.contains("in force again: key 2 (revoked)\n"), "{told}");
+    let _daemon = home.start();
+    assert_eq!(reason(&home, "key 2:CODEOFKEY2"), Reason::Ok);
+}
+
+#[test]
+fn a_clock_is_not_accepted_in_another_state_than_the_last_one() {
+    let home = Home::new();
+    let daemon = home.start();
+    home.apply(&world());
+    daemon.stop();
+    let old = std::fs::read(home.database()).unwrap();
+    let daemon = home.start();
+    assert!(home.run(&["key", "revoke", "1"]).status.success());
+    daemon.stop();
+    std::fs::write(home.database(), &old).unwrap();
+    for words in [&["--accept-clock"][..], &[]] {
+        let mut command = std::process::Command::new(super::KEYWARD);
+        command.args(["doctor", "--data"]).arg(home.data()).arg("--runtime").arg(home.runtime()).args(words);
+        let output = command.output().unwrap();
+        let said = text(&output.stderr) + &text(&output.stdout);
+        assert_eq!(output.status.code(), Some(4), "{said}");
+        assert!(said.contains("is not the last state: it has revision 1, and 2 was acknowledged"), "{said}");
+        assert!(said.contains("key 1 (revoked)"), "{said}");
+    }
+    assert!(text(&home.refused_start().stderr).contains("is not the last state"));
+}

@@ -6,6 +6,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use nix::sys::statvfs::statvfs;
+use nix::unistd::{Gid, Uid};
 
 use super::doors::Met;
 use super::person::{shown, user_name};
@@ -14,11 +15,11 @@ use crate::config::{Config, Source};
 use crate::daemon::files::DirectoryLock;
 use crate::daemon::{StartError, pepper};
 use crate::model::{Kind, Mode, Pepper, UnixSeconds};
-use crate::registry::{DATABASE_FILE, OpenError};
-use crate::store::{Head, Loaded, Store};
+use crate::registry::{self, DATABASE_FILE, OpenError, Peer};
+use crate::store::{Head, Loaded, NEW_WATERMARK_FILE, Store, WATERMARK_FILE, Watermark, WatermarkError};
 
 /// Names that a start or a stop that was cut short leaves behind.
-const LEFT_OVERS: [&str; 2] = ["keyward.redb.new", "pepper.new"];
+const LEFT_OVERS: [&str; 3] = ["keyward.redb.new", "pepper.new", NEW_WATERMARK_FILE];
 /// With less free than this, changes may be refused at any moment.
 const ROOM_BYTES_MIN: u64 = 16 * 1024 * 1024;
 /// A day's changes of a busy host, and then some.
@@ -52,7 +53,8 @@ pub(super) fn look(config: &Config, daemon: Option<&Met>, findings: &mut Finding
         findings.ok(CHECK, format!("{} ({})", data.display(), shown(&home)));
     }
     let pepper = look_at_pepper(data, &home, daemon, findings);
-    look_at_database(data, &home, findings);
+    look_at_file("database", &data.join(DATABASE_FILE), &home, findings);
+    look_at_file("watermark", &data.join(WATERMARK_FILE), &home, findings);
     match daemon {
         Some(Met { status: Some(status) }) => {
             look_at_alarms(&status.alarms, status.writable, findings);
@@ -116,14 +118,13 @@ fn look_at_owner(check: &'static str, path: &Path, found: &Metadata, home: &Meta
     }
 }
 
-fn look_at_database(data: &Path, home: &Metadata, findings: &mut Findings) {
-    let path = data.join(DATABASE_FILE);
-    match std::fs::metadata(&path) {
-        Ok(found) => look_at_owner("database", &path, &found, home, findings),
+fn look_at_file(check: &'static str, path: &Path, home: &Metadata, findings: &mut Findings) {
+    match std::fs::metadata(path) {
+        Ok(found) => look_at_owner(check, path, &found, home, findings),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            findings.ok("database", "none yet: the first start makes it");
+            findings.ok(check, "none yet: the next start makes it");
         }
-        Err(error) => findings.unseen("database", &path, &error),
+        Err(error) => findings.unseen(check, path, &error),
     }
 }
 
@@ -161,9 +162,12 @@ fn look_at_clock(behind: u64, findings: &mut Findings) {
 /// Opens the database of a daemon that does not run, and proves every row.
 fn look_inside(data: &Path, pepper: Option<&Pepper>, findings: &mut Findings) {
     const CHECK: &str = "integrity";
-    let Some(pepper) = pepper.filter(|_| data.join(DATABASE_FILE).exists()) else { return };
+    let Some(pepper) = pepper else { return };
+    if !data.join(DATABASE_FILE).exists() {
+        return look_at_watermark(Watermark::expect_none(data, pepper), findings);
+    }
     let opened = open(data, pepper);
-    let (_store, loaded, _lock) = match opened {
+    let (store, loaded, _lock) = match opened {
         Ok(opened) => opened,
         Err(error) => return findings.problem_of(CHECK, &error),
     };
@@ -182,7 +186,20 @@ fn look_inside(data: &Path, pepper: Option<&Pepper>, findings: &mut Findings) {
         );
         findings.ok(CHECK, what);
     }
+    let watermark = Watermark::find(data, pepper);
+    let told = watermark.and_then(|found| found.map_or(Ok(()), |found| found.expect_last(&store, &loaded.head)));
+    look_at_watermark(told, findings);
     look_at_clock(loaded.head.committed_at().0.saturating_sub(now()), findings);
+}
+
+/// What is wrong is what the start would say.
+fn look_at_watermark(told: Result<(), WatermarkError>, findings: &mut Findings) {
+    const CHECK: &str = "watermark";
+    let Err(error) = told else { return findings.ok(CHECK, "nothing that was acknowledged is missing") };
+    let words = error.to_string();
+    // Several things can be done about some.
+    let (what, remedy) = words.split_once("; ").unwrap_or((&words, "see keyward help doctor"));
+    findings.problem(CHECK, what, remedy);
 }
 
 /// Never makes a database: the file is there.
@@ -225,7 +242,7 @@ fn look_at_room(data: &Path, findings: &mut Findings) {
 /// `doctor --accept-clock`: lets the time start from the system's clock again, although the last commit was later.
 ///
 /// # Errors
-/// A daemon runs, or the database can't be opened or written.
+/// A daemon runs, the database can't be opened or written, or it is not the last state.
 pub fn accept_clock(source: &Source, json: bool, out: &mut impl Write) -> Result<(), StartError> {
     let config = source.load().map_err(StartError::Config)?;
     crate::daemon::process::harden().map_err(|error| StartError::System("protect the process's memory", error))?;
@@ -235,9 +252,17 @@ pub fn accept_clock(source: &Source, json: bool, out: &mut impl Write) -> Result
     }
     let pepper = pepper::load_or_make(&config.data).map_err(StartError::Pepper)?;
     let (store, loaded, _lock) = open(&config.data, &pepper)?;
+    let not_last = |error| StartError::Database(OpenError::Watermark(error));
+    let mut watermark = Watermark::find(&config.data, &pepper).map_err(not_last)?;
+    if let Some(watermark) = &mut watermark {
+        watermark.take_over(&store, &loaded.head).map_err(not_last)?;
+    }
     let (before, now) = (loaded.head.committed_at().0, now());
     let accepted = before > now;
     let head = if accepted { set_back(&store, &loaded.head, UnixSeconds(now))? } else { loaded.head };
+    if let Some(watermark) = watermark.as_mut().filter(|_| accepted) {
+        watermark.note(&head, &[]).map_err(|error| StartError::System("write the watermark", error))?;
+    }
     let text = if json {
         let value =
             serde_json::json!({ "accepted": accepted, "before": before, "now": now, "revision": head.revision().0 });
@@ -251,7 +276,8 @@ pub fn accept_clock(source: &Source, json: bool, out: &mut impl Write) -> Result
 }
 
 fn set_back(store: &Store, head: &Head, now: UnixSeconds) -> Result<Head, StartError> {
-    let transaction = store.begin(head);
-    let written = transaction.and_then(|transaction| transaction.set_clock_back(now));
-    written.map_err(|fault| StartError::System("write the database", io::Error::other(fault.to_string())))
+    let (uid, gid) = (Uid::current().as_raw(), Gid::current().as_raw());
+    let by = Peer { uid, gid, pid: i32::try_from(std::process::id()).ok() };
+    registry::accept_clock(store, head, now, by)
+        .map_err(|fault| StartError::System("write the database", io::Error::other(fault.to_string())))
 }
