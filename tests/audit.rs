@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use keyward::model::RecordName;
 use keyward::registry::{Registry, Retention};
 use keyward_proto::admin::{
     AdminReply, AdminRequest, Audit, AuditVerdict, CredentialPatch, Patch, Secret, Selector, SetText,
@@ -612,6 +613,38 @@ fn retention_by_age_drops_all_but_the_newest_record() {
     registry.set_retention(Retention { age: Duration::from_secs(3600), bytes: u64::MAX });
     runtime.block_on(registry.order(order(false), keyward::registry::Origin::Daemon)).ok().unwrap();
     assert_eq!(last_verdict(&registry), (21, 22, 0));
+}
+
+#[test]
+fn by_a_clock_that_may_be_wrong_no_audit_record_is_too_old_and_some_may_be_too_many() {
+    const DAY: u64 = 86_400;
+    let now = std::time::UNIX_EPOCH.elapsed().unwrap().as_secs();
+    let day = Duration::from_secs(DAY);
+    for (last_commit, keep, dropped) in [
+        (now - 5 * DAY, Retention { age: Duration::ZERO, bytes: u64::MAX }, true),
+        (now - 40 * DAY, Retention { age: Duration::ZERO, bytes: u64::MAX }, false),
+        (now - 40 * DAY, Retention { age: Duration::ZERO, bytes: 0 }, true),
+        (now + 40 * DAY, Retention { age: day, bytes: u64::MAX }, false),
+        (now + 40 * DAY, Retention { age: day, bytes: 0 }, true),
+    ] {
+        let home = Home::in_memory();
+        let registry = home.registry(&world());
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let id = |id| keyward::model::Id::new(id).unwrap();
+        let remove = |registry: &Registry, name| {
+            let order = keyward::registry::Order::Remove(name);
+            runtime.block_on(registry.order(order, keyward::registry::Origin::Daemon)).ok().unwrap();
+        };
+        remove(&registry, RecordName::Agent(id(4)));
+        drop(registry);
+        home.set_last_commit(last_commit);
+        let registry = home.open_registry();
+        registry.set_retention(keep);
+        // Behind it the old ones are dropped.
+        remove(&registry, RecordName::Credential(keyward::model::Mode::Key, id(2)));
+        let (first, last, faults) = last_verdict(&registry);
+        assert_eq!((first > 1, last, faults), (dropped, 3, 0), "{last_commit} {keep:?}");
+    }
 }
 
 /// A command that runs on; killed when dropped.

@@ -166,6 +166,38 @@ fn expired_tokens_and_sessions_go_for_good_and_keys_and_all_else_stays() {
 }
 
 #[test]
+fn by_a_clock_that_may_be_wrong_nothing_is_removed() {
+    const DAY: u64 = 86_400;
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    for (last_commit, expires_at, waits, alarm) in [
+        (now - 5 * DAY, now - 6 * DAY, None, None),
+        (now - 40 * DAY, now - 6 * DAY, Some("clock went"), Some("the system's clock went")),
+        // By the time of decisions it has expired.
+        (now + 40 * DAY, now + DAY, Some("clock stands behind"), Some("the system's clock stands")),
+    ] {
+        let home = Home::new();
+        let daemon = home.start();
+        home.apply(&world());
+        home.apply(&json!({ "sessions": [credential(7, json!({ "expires_at": expires_at }))] }));
+        daemon.stop();
+        home.set_last_commit(last_commit);
+        let daemon = start_sweeping(&home);
+        match waits {
+            None => wait_until("it is removed", || reason(&home, "session", 7) == "bad_credential"),
+            Some(words) => wait_until("it was to be removed", || {
+                let log = home.log_text();
+                log.lines().any(|line| line.contains(words) && line.contains("nothing is deleted for its age"))
+            }),
+        }
+        let alarms = status(&home).alarms;
+        assert_eq!(alarms.len(), usize::from(alarm.is_some()), "{alarms:?}");
+        assert!(alarms.iter().all(|found| found.starts_with(alarm.unwrap())), "{alarms:?}");
+        assert_eq!(status(&home).sessions, u64::from(waits.is_some()), "{last_commit}");
+        daemon.stop();
+    }
+}
+
+#[test]
 fn ids_of_what_was_removed_are_never_used_again() {
     let home = Home::new();
     let daemon = start_sweeping(&home);

@@ -295,15 +295,21 @@ impl Registry {
 impl Writer {
     /// Drops some of the audit records that are not to be kept, in a transaction of its own. False when none is left.
     pub(super) fn drop_old_audit(&mut self) -> bool {
-        let (keep, now) = (self.shared.retention(), self.shared.reading.clock.now());
+        let (mut keep, clock) = (self.shared.retention(), &self.shared.reading.clock);
         if keep == Retention::FOR_EVER {
             return false;
         }
+        let until = self.shared.deletion_time.now(clock).unwrap_or_else(|| {
+            // Their size alone counts.
+            keep.age = Retention::FOR_EVER.age;
+            UnixSeconds(0)
+        });
+        let now = clock.now();
         let shared = Arc::clone(&self.shared);
         let dropped = self.ensure_open().and_then(|()| {
             caught(|| {
                 let mut transaction = shared.store.begin(&self.head)?;
-                match transaction.drop_old_audit(now, &keep)? {
+                match transaction.drop_old_audit(until, &keep)? {
                     0 => Ok(None),
                     rows => transaction.commit(now).map(|head| Some((rows, head))),
                 }

@@ -34,7 +34,8 @@ impl Clock {
     }
 }
 
-fn system_seconds() -> u64 {
+/// What the system's clock shows.
+pub(super) fn system_seconds() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 

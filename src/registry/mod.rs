@@ -12,6 +12,7 @@ mod plan;
 mod proofs;
 mod reading;
 mod sweep;
+mod trust;
 mod upgrades;
 mod uses;
 mod wanted;
@@ -51,6 +52,7 @@ pub use crate::store::{
 use crate::store::{Head, Loaded, Store, Take, Watermark, WatermarkError};
 use marks::Marks;
 use sweep::Sweeper;
+use trust::DeletionTime;
 use writer::{Job, Ordered, Writer};
 
 /// A clock that is set back by a time service moves by less.
@@ -80,6 +82,7 @@ struct Shared {
     /// The number of the last audit record whose change was acknowledged.
     audited: watch::Sender<u64>,
     retention: Mutex<Retention>,
+    deletion_time: DeletionTime,
     commits: Histogram,
     publishes: Histogram,
 }
@@ -169,6 +172,7 @@ impl Registry {
             observer,
             audited: watch::Sender::new(0),
             retention: Mutex::new(Retention::FOR_EVER),
+            deletion_time: DeletionTime::new(loaded.head.committed_at()),
             commits: Histogram::default(),
             publishes: Histogram::default(),
         });
@@ -322,6 +326,7 @@ impl Registry {
                  until it has caught up; set the clock"
             ));
         }
+        alarms.extend(self.shared.deletion_time.alarm());
         let (mut commits, mut publishes) = (Observed::default(), Observed::default());
         self.shared.commits.add_to(&mut commits);
         self.shared.publishes.add_to(&mut publishes);

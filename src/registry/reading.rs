@@ -82,9 +82,9 @@ impl Reading {
         }
     }
 
-    /// The state as published now, to be kept for a while, and the time.
-    pub(super) fn state(&self) -> (Directory, UnixSeconds) {
-        (self.published.load().directory.clone(), self.clock.now())
+    /// The state as published now, to be kept for a while.
+    pub(super) fn state(&self) -> Directory {
+        self.published.load().directory.clone()
     }
 
     /// Targets judged so far.

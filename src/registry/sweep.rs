@@ -100,7 +100,8 @@ impl Round {
 
     /// One walk over all. Tokens that were made from others go before these, so that none is left without its parent.
     fn sweep(&self) -> Result<usize, Ended> {
-        let (directory, now) = self.shared.reading.state();
+        let Some(now) = self.shared.deletion_time.now(&self.shared.reading.clock) else { return Ok(0) };
+        let directory = self.shared.reading.state();
         let until = UnixSeconds(now.0.saturating_sub(self.keep.as_secs()));
         let mut swept = 0;
         for delegated in [true, false] {

@@ -10,8 +10,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use keyward::model::Pepper;
+use keyward::model::{Pepper, UnixSeconds};
 use keyward::registry::Registry;
+use keyward::store::Store;
 use keyward_proto::client::{AdminClient, QueryClient};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -216,12 +217,27 @@ impl Home {
         let daemon = self.start();
         self.apply(world);
         daemon.stop();
+        self.open_registry()
+    }
+
+    /// A registry in this process, on what is there.
+    pub fn open_registry(&self) -> Registry {
+        Registry::open(&self.data(), self.pepper(), Box::new(|_| {})).unwrap()
+    }
+
+    fn pepper(&self) -> Pepper {
         let digits = std::fs::read_to_string(self.data().join("pepper")).unwrap();
         let mut pepper = Zeroizing::new([0; 32]);
         for (byte, pair) in pepper.iter_mut().zip(digits.trim().as_bytes().chunks(2)) {
             *byte = u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap();
         }
-        Registry::open(&self.data(), Pepper::new(pepper), Box::new(|_| {})).unwrap()
+        Pepper::new(pepper)
+    }
+
+    /// Makes the time of the last commit be `time`, while nothing runs.
+    pub fn set_last_commit(&self, time: u64) {
+        let (store, loaded) = Store::open(&self.data(), &self.pepper(), &mut |_| {}).unwrap();
+        store.begin(&loaded.head).unwrap().set_clock_back(UnixSeconds(time)).unwrap();
     }
 }
 

@@ -56,7 +56,11 @@ pub(super) fn look(config: &Config, daemon: Option<&Met>, findings: &mut Finding
     match daemon {
         Some(Met { status: Some(status) }) => {
             look_at_alarms(&status.alarms, status.writable, findings);
-            look_at_clock(status.clock_behind, findings);
+            let ahead = |alarm: &&String| status.clock_behind <= CLOCK_BEHIND_SECONDS && is_of_clock(alarm);
+            match status.alarms.iter().find(ahead) {
+                Some(alarm) => findings.problem_of("clock", alarm),
+                None => look_at_clock(status.clock_behind, findings),
+            }
         }
         Some(Met { status: None }) => {}
         None => look_inside(data, pepper.as_ref(), findings),
@@ -127,7 +131,7 @@ fn look_at_database(data: &Path, home: &Metadata, findings: &mut Findings) {
 fn look_at_alarms(alarms: &[String], writable: bool, findings: &mut Findings) {
     const CHECK: &str = "integrity";
     // The clock has a finding of its own.
-    let of_database = alarms.iter().filter(|alarm| !alarm.starts_with("the system's clock"));
+    let of_database = alarms.iter().filter(|alarm| !is_of_clock(alarm));
     let before = findings.0.len();
     for alarm in of_database {
         findings.problem_of(CHECK, alarm);
@@ -138,6 +142,10 @@ fn look_at_alarms(alarms: &[String], writable: bool, findings: &mut Findings) {
     if findings.0.len() == before {
         findings.ok(CHECK, "the daemon proved every row at its start, and takes changes");
     }
+}
+
+fn is_of_clock(alarm: &str) -> bool {
+    alarm.starts_with("the system's clock")
 }
 
 fn look_at_clock(behind: u64, findings: &mut Findings) {
