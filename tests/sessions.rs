@@ -227,6 +227,60 @@ fn ids_of_what_was_removed_are_never_used_again() {
 }
 
 #[test]
+fn an_export_that_lists_what_was_removed_since_is_taken_and_changes_nothing() {
+    let home = Home::new();
+    let daemon = home.start();
+    home.apply(&world());
+    home.apply(&json!({
+        "sessions": [
+            credential(7, json!({ "expires_at": PAST })),
+            credential(9, json!({ "expires_at": PAST, "revoked": true })),
+            credential(30, json!({})),
+        ],
+        "tokens": [
+            credential(18, json!({ "expires_at": PAST, "parent": "key 2" })),
+            credential(19, json!({ "expires_at": LATER, "parent": "session 7" })),
+        ],
+    }));
+    let exported = home.path().join("world.json");
+    let exported = exported.to_str().unwrap();
+    assert!(home.run(&["export", "--with-hashes", "--out", exported]).status.success());
+    daemon.stop();
+    let daemon = start_sweeping(&home);
+    wait_until("all are removed", || (status(&home).sessions, status(&home).tokens) == (1, 0));
+    let revision = status(&home).revision;
+    for command in [&["apply", exported][..], &["apply", exported, "--prune"], &["apply", exported, "--dry-run"]] {
+        let report = home.json(command);
+        for part in ["added", "changed", "removed"] {
+            assert_eq!(report[part], json!([]), "{command:?}");
+        }
+    }
+    let session = |id, expires_at| {
+        let rest = CredentialPatch::new(Mode::Session, Some(id));
+        Patch::Credential(CredentialPatch { agent: Some(1), expires_at: Some(Some(expires_at)), ..rest })
+    };
+    let (mut unchanged, mut refused) = (0, Vec::new());
+    let told = home.admin().import([session(7, PAST), session(8, LATER)], false, |part| {
+        unchanged += part.imported.unchanged;
+        refused.extend(part.imported.refusals.iter().map(|refusal| refusal.message.clone()));
+    });
+    assert!(told.is_ok() && unchanged == 1 && refused.len() == 1, "{unchanged} {refused:?}");
+    assert!(refused[0].contains("no id is used again"), "{refused:?}");
+    assert_eq!(status(&home).revision, revision);
+    // What would be in force is none of those.
+    for (section, listed) in [
+        ("sessions", credential(7, json!({ "expires_at": LATER }))),
+        ("sessions", credential(8, json!({}))),
+        ("tokens", credential(18, json!({ "parent": "key 2" }))),
+        ("tokens", credential(19, json!({ "parent": "session 30" }))),
+    ] {
+        let said = refused_apply(&home, &json!({ section: [listed] }));
+        assert!(said.contains("no id is used again"), "{said}");
+    }
+    daemon.stop();
+}
+
+#[test]
 fn what_is_removed_takes_its_last_uses_along_and_a_later_round_of_uses_brings_nothing_back() {
     let home = Home::new();
     let daemon = start_sweeping(&home);

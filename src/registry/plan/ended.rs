@@ -1,7 +1,7 @@
 //! What ends without an operator naming it: an agent's sessions together, and rows of what expired long ago.
 
 use super::{Planner, Stop};
-use crate::model::{Change, Credential, Id, Mode, Record, RecordKey, RecordName, UnixSeconds};
+use crate::model::{Change, Credential, Edit, Id, Mode, Record, RecordKey, RecordName, UnixSeconds};
 use crate::store::StoreFault;
 
 /// The daemon's own order: tokens and sessions whose rows may go. Each is judged once more by its row as it is then.
@@ -51,6 +51,28 @@ impl Planner<'_, '_> {
     fn is_over(&self, credential: &Credential, until: UnixSeconds) -> bool {
         let Credential { mode, expires_at, parent, .. } = credential;
         self.compiler.directory().is_over(*mode, *expires_at, *parent, until)
+    }
+
+    /// Whether it lists what would be in force no more, and whose row was taken away for that, or may have been: an export
+    /// from before that. There is nothing to change.
+    pub(super) fn was_swept(&mut self, edit: &Edit) -> Result<bool, Stop> {
+        let Edit::Credential(edit) = edit else { return Ok(false) };
+        let Some(id) = edit.id else { return Ok(false) };
+        if !self.is_gone((edit.mode, id))? {
+            return Ok(false);
+        }
+        let expired = edit.expires_at.flatten().is_some_and(|at| at <= self.now);
+        Ok(edit.revoked == Some(true)
+            || expired
+            || match edit.parent {
+                Some(parent) => self.is_gone(parent)?,
+                None => false,
+            })
+    }
+
+    /// Whether its row is not there, and may have been taken away.
+    fn is_gone(&mut self, (mode, id): (Mode, Id)) -> Result<bool, Stop> {
+        Ok(id.get() <= self.transaction.swept_through(mode) && self.read(&RecordKey::Credential(mode, id))?.0.is_none())
     }
 
     /// A new token's parent is there, and is no token that was made from another one.

@@ -60,6 +60,10 @@ impl Planner<'_, '_> {
             return Err(why.to_string().into());
         }
         let key = edit_key(&edit).ok_or_else(|| Stop::from("it needs an id".to_string()))?;
+        if self.was_swept(&edit)? {
+            self.outcome.imported.unchanged += 1;
+            return Ok(());
+        }
         let Merged { old, new, read_at } = self.merged(&key, edit, Rule::Either)?;
         if let Record::Credential(credential) = &new
             && !credential.revoked

@@ -292,7 +292,9 @@ impl Planner<'_, '_> {
             if self.places.insert(key.clone(), index).is_some() {
                 return Err(place(format!("{key} is listed twice").into()));
             }
-            self.edit(edit, Rule::Either).map_err(place)?;
+            if !self.was_swept(&edit).map_err(place)? {
+                self.edit(edit, Rule::Either).map_err(place)?;
+            }
         }
         if apply.prune {
             for kind in apply.sections {
