@@ -337,9 +337,15 @@ impl Directory {
 
     /// Credentials of the directory that name `agent`, revoked ones left out.
     pub fn credentials_naming(&self, agent: Id) -> impl Iterator<Item = (Mode, u64)> {
-        Mode::ALL.into_iter().flat_map(move |mode| {
-            let all = self.credentials[mode.index()].iter();
-            all.filter(move |(_, hot)| !hot.is_revoked() && hot.agent == agent.get()).map(move |(id, _)| (mode, id))
+        let naming = self.credentials_naming_any().filter(move |(named, _)| *named == agent);
+        naming.map(|(_, credential)| credential)
+    }
+
+    /// Credentials that name some agent, each behind that; revoked ones left out.
+    pub fn credentials_naming_any(&self) -> impl Iterator<Item = (Id, (Mode, u64))> {
+        Mode::ALL.into_iter().flat_map(|mode| {
+            let all = self.credentials[mode.index()].iter().filter(|(_, hot)| !hot.is_revoked());
+            all.filter_map(move |(id, hot)| Some((Id::new(hot.agent)?, (mode, id))))
         })
     }
 

@@ -1,5 +1,7 @@
 //! `keyward apply`: what it refuses and where, what it keeps, what it prunes, what it reports.
 
+use std::time::Instant;
+
 use serde_json::{Value, json};
 
 use super::{CODE, OTHER_CODE, apply_with, refused_apply, small_world, text, who, with_daemon, with_small_world};
@@ -89,6 +91,45 @@ fn references_are_judged_after_the_change() {
         apply_with(home, &with_keys, &["--prune"]);
         assert_eq!(home.json(&["key", "show", "9"])["state"], "revoked", "pruned together with its agent");
         assert_eq!(home.json(&["agent", "list"]).as_array().unwrap().len(), 1);
+    });
+}
+
+#[test]
+fn of_many_agents_that_are_pruned_the_first_that_is_in_use_is_named_with_its_own() {
+    with_small_world(|home| {
+        let agents: Vec<Value> =
+            (1..=40).map(|id| json!({"id": id, "name": format!("Agent {id}"), "permissions": "*"})).collect();
+        let key = |id: u64, agent: u64| json!({"id": id, "code": "long-enough", "agent": agent});
+        apply_with(home, &json!({"agents": agents, "keys": [key(31, 20), key(30, 21), key(32, 20), key(33, 22)]}), &[]);
+        home.json(&["key", "revoke", "31"]);
+        home.json(&["key", "set", "3", "--agent", "1"]);
+        let mut keep = json!({"agents": [{"id": 1}]});
+        let said = refused_apply(home, &keep, &["--prune"]);
+        assert!(said.contains("agent 20 can't be removed: key 32 would be left"), "{said}");
+        keep["agents"] = json!([{"id": 1}, {"id": 20}, {"id": 21}]);
+        let said = refused_apply(home, &keep, &["--prune"]);
+        assert!(said.contains("agent 22 can't be removed: key 33 would be left"), "{said}");
+        keep["keys"] = json!([{"id": 33, "agent": 20}]);
+        let report = apply_with(home, &keep, &["--prune"]);
+        let removed = report["removed"].as_array().unwrap();
+        assert_eq!(removed.iter().filter(|name| name["kind"] == "agent").count(), 37, "{report}");
+    });
+}
+
+#[test]
+fn many_agents_beside_many_keys_are_pruned_in_less_time_than_it_took_to_make_them() {
+    with_small_world(|home| {
+        let agents: Vec<Value> =
+            (1..=5000).map(|id| json!({"id": id, "name": format!("Agent {id}"), "permissions": "*"})).collect();
+        let keys: Vec<Value> = (100..20_100).map(|id| json!({"id": id, "code": "long-enough", "agent": 1})).collect();
+        let began = Instant::now();
+        apply_with(home, &json!({"agents": agents, "keys": keys}), &[]);
+        let making = began.elapsed();
+        home.json(&["key", "set", "3", "--agent", "1"]);
+        let began = Instant::now();
+        apply_with(home, &json!({"agents": [{"id": 1}]}), &["--prune"]);
+        // A walk along the keys for each agent would take several times as long.
+        assert!(began.elapsed() < making, "{:?}, and to make them {making:?}", began.elapsed());
     });
 }
 

@@ -21,7 +21,7 @@ pub use import::{Import, Imported};
 pub(super) use pending::Before;
 use pending::Pending;
 pub use rotate::{Rotate, Rotation};
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::audit::Action;
 use super::what_if::{Preview, WhatIf};
@@ -468,50 +468,50 @@ impl Planner<'_, '_> {
     }
 
     /// No unrevoked credential names an agent that the change removes.
-    fn check_removed_agents(&mut self) -> Result<(), Stop> {
+    fn check_removed_agents(&self) -> Result<(), Stop> {
         let removed = self.pending.iter().filter_map(|(key, record)| match (key, record) {
             (RecordKey::Agent(id), Record::Agent(agent)) if agent.removed => Some(*id),
             _ => None,
         });
-        for agent in removed.collect::<Vec<_>>() {
-            let users = self.users_of(agent)?;
-            if !users.is_empty() {
-                let listed: Vec<&str> = users.iter().take(NAMES_LISTED_MAX).map(String::as_str).collect();
-                let more = match users.len().saturating_sub(NAMES_LISTED_MAX) {
-                    0 => String::new(),
-                    more => format!(" and {more} more"),
-                };
-                let listed = listed.join(", ");
-                let why = format!(
-                    "agent {agent} can't be removed: {listed}{more} would be left without it; revoke or rebind them \
-                     first, or disable the agent"
-                );
-                return Err(why.into());
-            }
+        let removed: FxHashSet<Id> = removed.collect();
+        if removed.is_empty() {
+            return Ok(());
         }
-        Ok(())
+        let users = self.users_of(&removed)?;
+        let Some((agent, _)) = users.first() else { return Ok(()) };
+        let of_agent = users.iter().filter(|(named, _)| named == agent).map(|(_, key)| key);
+        let listed: Vec<String> = of_agent.clone().take(NAMES_LISTED_MAX).map(ToString::to_string).collect();
+        let more = match of_agent.count().saturating_sub(NAMES_LISTED_MAX) {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        let listed = listed.join(", ");
+        let why = format!(
+            "agent {agent} can't be removed: {listed}{more} would be left without it; revoke or rebind them first, or \
+             disable the agent"
+        );
+        Err(why.into())
     }
 
-    fn users_of(&self, agent: Id) -> Result<Vec<String>, Stop> {
+    /// Who names one of the agents when the change is made, behind that. One walk for all agents, for both may be many.
+    fn users_of(&self, agents: &FxHashSet<Id>) -> Result<BTreeSet<(Id, RecordKey)>, Stop> {
         let directory = self.compiler.directory();
         if Mode::ALL.into_iter().any(|mode| directory.is_damaged(Kind::Credential(mode))) {
             let why = "rows of credentials are damaged: whether one names the agent can't be told";
             return Err(unavailable(why));
         }
-        let mut users: BTreeSet<RecordKey> = directory
-            .credentials_naming(agent)
-            .filter_map(|(mode, id)| Some(RecordKey::Credential(mode, Id::new(id)?)))
-            .collect();
-        for (key, record) in self.pending.iter() {
-            if let Record::Credential(credential) = record {
-                if !credential.revoked && credential.binding.named_agent() == Some(agent) {
-                    users.insert(key.clone());
-                } else {
-                    users.remove(key);
-                }
+        let before = directory
+            .credentials_naming_any()
+            .filter(|(agent, _)| agents.contains(agent))
+            .filter_map(|(agent, (mode, id))| Some((agent, RecordKey::Credential(mode, Id::new(id)?))))
+            .filter(|(_, key)| self.pending.get(key).is_none());
+        let put = self.pending.iter().filter_map(|(key, record)| match record {
+            Record::Credential(credential) if !credential.revoked => {
+                Some((credential.binding.named_agent().filter(|agent| agents.contains(agent))?, key.clone()))
             }
-        }
-        Ok(users.iter().map(ToString::to_string).collect())
+            Record::Credential(_) | Record::Agent(_) | Record::Endpoint(_) => None,
+        });
+        Ok(before.chain(put).collect())
     }
 
     fn read(&mut self, key: &RecordKey) -> Result<(Option<Record>, Revision), Stop> {
