@@ -12,7 +12,7 @@ use keyward::model::{Pepper, UnixSeconds};
 use keyward::store::Store;
 use nix::unistd::{Gid, Group, Uid};
 use serde_json::{Value, json};
-use support::{Home, KEYWARD, conformance};
+use support::{Home, KEYWARD, conformance, wait_until};
 use zeroize::Zeroizing;
 
 /// A user that every host has, and that is in no group but its own.
@@ -300,6 +300,19 @@ fn a_clock_that_was_ahead_by_mistake_is_accepted_again_by_the_offline_command_on
     let refused = doctor(&nothing, &["--accept-clock"]);
     assert_eq!(refused.status.code(), Some(4));
     assert!(!nothing.data().exists(), "nothing was made");
+}
+
+#[test]
+fn a_clock_that_may_be_far_ahead_is_a_finding_of_its_own() {
+    let home = stopped();
+    let now = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs();
+    home.set_last_commit(now - 40 * 86_400);
+    let daemon = home.start();
+    wait_until("the clock was judged", || home.json(&["status"])["alarms"] != json!([]));
+    expect(&home, &[], "clock", "problem", "the system's clock went", "if it is wrong, set it");
+    let (_, found) = findings(&home, &[]);
+    assert!(found.iter().all(|finding| finding[1] != "integrity"), "the database is whole: {found:?}");
+    daemon.stop();
 }
 
 #[test]

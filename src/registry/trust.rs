@@ -146,10 +146,14 @@ mod tests {
     const HOUR: u64 = 3600;
     const DAY: u64 = 24 * HOUR;
 
-    /// Glances: seconds since the start, what the system's clock shows beyond what is right, the same of the decisions.
-    fn judged(last_commit: u64, at_start: u64, glances: &[(u64, u64, u64)]) -> Vec<Judgement> {
+    /// A glance: seconds since the start, what the system's clock shows beyond what is right, the same of the decisions.
+    type Seen = (u64, u64, u64);
+    /// What happens, the time of the last commit, how far ahead the system's clock is at the start, glances, judgements.
+    type Case<'c> = (&'c str, u64, u64, &'c [Seen], &'c [Judgement]);
+
+    fn judged(last_commit: u64, at_start: u64, glances: &[Seen]) -> Vec<Judgement> {
         let mut trust = Trust::new(UnixSeconds(last_commit), UnixSeconds(START + at_start));
-        let judge = |(elapsed, system, decisions): &(u64, u64, u64)| {
+        let judge = |(elapsed, system, decisions): &Seen| {
             let glance =
                 Glance { system: UnixSeconds(START + elapsed + system), elapsed: Duration::from_secs(*elapsed) };
             trust.judge(glance, UnixSeconds(START + elapsed + decisions))
@@ -163,7 +167,7 @@ mod tests {
         let (behind, ahead) = (Judgement::Behind, Judgement::Ahead);
         let hold = LEAP_HOLDS.as_secs();
         #[rustfmt::skip]
-        let cases: &[(&str, u64, u64, &[(u64, u64, u64)], &[Judgement])] = &[
+        let cases: &[Case<'_>] = &[
             ("an even clock", START - HOUR, 0, &[(1, 0, 0), (DAY, 0, 0), (90 * DAY, 0, 0)],
                 &[right(1), right(DAY), right(90 * DAY)]),
             ("a start some days after the last commit", START - 5 * DAY, 0, &[(1, 0, 0)], &[right(1)]),

@@ -74,37 +74,4 @@ impl Planner<'_, '_> {
     fn is_gone(&mut self, (mode, id): (Mode, Id)) -> Result<bool, Stop> {
         Ok(id.get() <= self.transaction.swept_through(mode) && self.read(&RecordKey::Credential(mode, id))?.0.is_none())
     }
-
-    /// A new token's parent is there, and is no token that was made from another one.
-    pub(super) fn check_parents(&mut self) -> Result<(), Stop> {
-        let new: Vec<(RecordKey, (Mode, Id))> = self
-            .pending
-            .iter_new()
-            .filter_map(|(key, record)| match record {
-                Record::Credential(credential) => Some((key.clone(), credential.parent?)),
-                Record::Agent(_) | Record::Endpoint(_) => None,
-            })
-            .collect();
-        for (key, parent) in new {
-            if let Some(why) = self.wrong_parent(&key, parent)? {
-                return Err(self.refused_at(&key, why));
-            }
-        }
-        Ok(())
-    }
-
-    /// Why a new token can't be made from `parent`.
-    pub(super) fn wrong_parent(&mut self, key: &RecordKey, (mode, id): (Mode, Id)) -> Result<Option<String>, Stop> {
-        let named = RecordKey::Credential(mode, id);
-        if *key == named {
-            return Ok(Some(format!("{key} names itself as its parent: give what it is made from")));
-        }
-        Ok(match self.read(&named)?.0 {
-            Some(Record::Credential(Credential { parent: Some((mode, id)), .. })) => Some(format!(
-                "{key} can't be made from {named}, which was made from {mode} {id} itself: make it from {mode} {id}"
-            )),
-            Some(_) => None,
-            None => Some(format!("{key} names {named} as its parent: there is no such {mode}")),
-        })
-    }
 }

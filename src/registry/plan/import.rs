@@ -1,6 +1,7 @@
 //! A part of an import: every credential by itself, so that one that is refused leaves the others standing.
 
-use super::{Merged, Planner, Refusal, Rule, Stop, edit_key, no_such_agent};
+use super::checks::no_such_agent;
+use super::{Merged, Planner, Refusal, Rule, Stop, edit_key};
 use crate::model::{Edit, Record};
 use crate::store::StoreFault;
 

@@ -3,6 +3,7 @@
 //! A plan reads through the open transaction, so it sees the changes that went before it in the same group, and writes
 //! nothing: an order that is refused leaves no trace.
 
+mod checks;
 mod codes;
 mod difference;
 mod ended;
@@ -12,8 +13,6 @@ mod pending;
 mod rotate;
 mod upgrade;
 
-use std::collections::BTreeSet;
-
 pub use difference::{FieldChange, FieldValue};
 pub(super) use difference::{Fields, differing, fields};
 pub use ended::Sweep;
@@ -21,19 +20,16 @@ pub use import::{Import, Imported};
 pub(super) use pending::Before;
 use pending::Pending;
 pub use rotate::{Rotate, Rotation};
-use rustc_hash::{FxHashMap, FxHashSet};
+use rustc_hash::FxHashMap;
 
 use super::audit::Action;
 use super::what_if::{Preview, WhatIf};
 use crate::decide::Upgrade;
-use crate::directory::{Compiler, Lookup};
+use crate::directory::Compiler;
 use crate::model::{
     Change, Code, CredentialEdit, Edit, Id, Kind, Mode, Record, RecordKey, RecordName, Revision, UnixSeconds,
 };
 use crate::store::{Reader, StoreFault, Transaction};
-
-/// Names that a refusal lists before it only counts.
-const NAMES_LISTED_MAX: usize = 20;
 
 /// What an operator orders.
 pub enum Order {
@@ -431,89 +427,6 @@ impl Planner<'_, '_> {
         Ok(())
     }
 
-    /// Every unrevoked credential that the change puts names agents that will be there.
-    fn check_references(&mut self) -> Result<(), Stop> {
-        let named: Vec<(RecordKey, Id)> = self
-            .pending
-            .iter()
-            .filter_map(|(key, record)| match record {
-                Record::Credential(c) if !c.revoked => Some((key.clone(), c.binding.named_agent()?)),
-                Record::Credential(_) | Record::Agent(_) | Record::Endpoint(_) => None,
-            })
-            .collect();
-        for (key, agent) in named {
-            if !self.agent_will_be(agent)? {
-                return Err(self.refused_at(&key, no_such_agent(&key, agent)));
-            }
-        }
-        Ok(())
-    }
-
-    /// A refusal that names the place of the record at fault.
-    fn refused_at(&self, key: &RecordKey, message: String) -> Stop {
-        Stop::Refused(Refusal::Invalid { index: self.places.get(key).copied(), message })
-    }
-
-    fn agent_will_be(&mut self, id: Id) -> Result<bool, Stop> {
-        let key = RecordKey::Agent(id);
-        if let Some((agent, _)) = self.pending.get(&key) {
-            return Ok(!agent.is_ended());
-        }
-        // The removal of an agent stands alone, so one that the directory knows is there. Others may have been added by
-        // what went before in this transaction.
-        if let Lookup::Found(_) = self.compiler.directory().agent(id.get()) {
-            return Ok(true);
-        }
-        Ok(self.read(&key)?.0.is_some_and(|agent| !agent.is_ended()))
-    }
-
-    /// No unrevoked credential names an agent that the change removes.
-    fn check_removed_agents(&self) -> Result<(), Stop> {
-        let removed = self.pending.iter().filter_map(|(key, record)| match (key, record) {
-            (RecordKey::Agent(id), Record::Agent(agent)) if agent.removed => Some(*id),
-            _ => None,
-        });
-        let removed: FxHashSet<Id> = removed.collect();
-        if removed.is_empty() {
-            return Ok(());
-        }
-        let users = self.users_of(&removed)?;
-        let Some((agent, _)) = users.first() else { return Ok(()) };
-        let of_agent = users.iter().filter(|(named, _)| named == agent).map(|(_, key)| key);
-        let listed: Vec<String> = of_agent.clone().take(NAMES_LISTED_MAX).map(ToString::to_string).collect();
-        let more = match of_agent.count().saturating_sub(NAMES_LISTED_MAX) {
-            0 => String::new(),
-            more => format!(" and {more} more"),
-        };
-        let listed = listed.join(", ");
-        let why = format!(
-            "agent {agent} can't be removed: {listed}{more} would be left without it; revoke or rebind them first, or \
-             disable the agent"
-        );
-        Err(why.into())
-    }
-
-    /// Who names one of the agents when the change is made, behind that. One walk for all agents, for both may be many.
-    fn users_of(&self, agents: &FxHashSet<Id>) -> Result<BTreeSet<(Id, RecordKey)>, Stop> {
-        let directory = self.compiler.directory();
-        if Mode::ALL.into_iter().any(|mode| directory.is_damaged(Kind::Credential(mode))) {
-            let why = "rows of credentials are damaged: whether one names the agent can't be told";
-            return Err(unavailable(why));
-        }
-        let before = directory
-            .credentials_naming_any()
-            .filter(|(agent, _)| agents.contains(agent))
-            .filter_map(|(agent, (mode, id))| Some((agent, RecordKey::Credential(mode, Id::new(id)?))))
-            .filter(|(_, key)| self.pending.get(key).is_none());
-        let put = self.pending.iter().filter_map(|(key, record)| match record {
-            Record::Credential(credential) if !credential.revoked => {
-                Some((credential.binding.named_agent().filter(|agent| agents.contains(agent))?, key.clone()))
-            }
-            Record::Credential(_) | Record::Agent(_) | Record::Endpoint(_) => None,
-        });
-        Ok(before.chain(put).collect())
-    }
-
     fn read(&mut self, key: &RecordKey) -> Result<(Option<Record>, Revision), Stop> {
         if let Some((record, read_at)) = self.pending.get(key) {
             return Ok((Some(record.clone()), read_at));
@@ -589,10 +502,6 @@ fn expect(key: &RecordKey, old: Option<&Record>, edit: &Edit, rule: Rule) -> Res
 
 const fn keeps_revoked(edit: &Edit) -> bool {
     matches!(edit, Edit::Credential(CredentialEdit { revoked: Some(true), .. }))
-}
-
-fn no_such_agent(key: &RecordKey, agent: Id) -> String {
-    format!("{key} names agent {agent}: there is no such agent")
 }
 
 fn missing(what: &str) -> String {
