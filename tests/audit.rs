@@ -502,6 +502,8 @@ fn rows_that_are_altered_removed_or_moved_in_the_database_are_named() {
         // It would tell that this is not the last state, which is not what is looked at here.
         std::fs::remove_file(home.data().join("watermark")).unwrap();
         alter(&home, tamper);
+        let doctor = home.run(&["doctor", "--json", "--data", home.data().to_str().unwrap()]);
+        assert_eq!(doctor.status.code(), Some(4), "{what}: doctor walks along the chain");
         let daemon = home.start();
         let (status, verdict) = verify(&home, None);
         if numbers.is_empty() {

@@ -149,7 +149,9 @@ pub fn restore(data: &Path, file: &Path, accept_rollback: bool) -> Result<Restor
     let pepper = pepper::load_for_backup(data).map_err(RestoreFailure::Pepper)?;
     let in_backup = |error| RestoreFailure::Backup(file.to_path_buf(), error);
     let restored = store::Restored::read(data, &pepper, BufReader::new(source)).map_err(in_backup)?;
-    let (rolled_back_from, undone) = match Watermark::find(data, &pepper) {
+    let found = Watermark::find(data, &pepper);
+    let has_watermark = !matches!(found, Ok(None));
+    let (rolled_back_from, undone) = match found {
         Ok(None) => (None, Undone::default()),
         Ok(Some(watermark)) => match restored.undoes(&watermark).map_err(|fault| in_backup(fault.into()))? {
             Some(setback) if !accept_rollback => {
@@ -163,7 +165,7 @@ pub fn restore(data: &Path, file: &Path, accept_rollback: bool) -> Result<Restor
         Err(error) => return Err(RestoreFailure::Watermark(error)),
     };
     let (revision, committed_at) = (restored.head().revision().0, restored.head().committed_at().0);
-    if rolled_back_from.is_some() || !undone.incomplete.is_empty() {
+    if !has_watermark || rolled_back_from.is_some() || !undone.incomplete.is_empty() {
         // Before the database has its name: a start between the two would be refused for no reason.
         Watermark::make(data, &pepper, restored.head()).map_err(RestoreFailure::Watermark)?;
     }

@@ -7,7 +7,7 @@ use keyward_proto::query::Reason;
 use serde_json::json;
 
 use super::support::Home;
-use super::{accept, assert_refused, reason, restore, take, text, world};
+use super::{accept, assert_refused, reason, restore, take, text, with_pepper_of, world};
 
 fn watermark(home: &Home) -> PathBuf {
     home.data().join("watermark")
@@ -256,4 +256,20 @@ fn a_clock_is_not_accepted_in_another_state_than_the_last_one() {
         assert!(said.contains("key 1 (revoked)"), "{said}");
     }
     assert!(text(&home.refused_start().stderr).contains("is not the last state"));
+}
+
+#[test]
+fn a_restore_is_the_last_state_before_any_daemon_has_served_it() {
+    let home = Home::new();
+    let daemon = home.start();
+    home.apply(&world());
+    let older = take(&home, "older");
+    assert!(home.run(&["key", "revoke", "2"]).status.success());
+    let newer = take(&home, "newer");
+    daemon.stop();
+    let other = with_pepper_of(&home);
+    assert!(restore(&other.data(), &newer).status.success());
+    std::fs::remove_file(other.database()).unwrap();
+    let output = restore(&other.data(), &older);
+    assert_refused("older than what was restored", &output, 2, "--accept-rollback", &other.data());
 }

@@ -16,7 +16,7 @@ use crate::daemon::files::DirectoryLock;
 use crate::daemon::{StartError, pepper};
 use crate::model::{Kind, Mode, Pepper, UnixSeconds};
 use crate::registry::{self, DATABASE_FILE, OpenError, Peer};
-use crate::store::{Head, Loaded, NEW_WATERMARK_FILE, Store, WATERMARK_FILE, Watermark, WatermarkError};
+use crate::store::{Head, Loaded, NEW_WATERMARK_FILE, Store, StoreFault, WATERMARK_FILE, Watermark, WatermarkError};
 
 /// Names that a start or a stop that was cut short leaves behind.
 const LEFT_OVERS: [&str; 3] = ["keyward.redb.new", "pepper.new", NEW_WATERMARK_FILE];
@@ -141,7 +141,7 @@ fn look_at_alarms(alarms: &[String], writable: bool, findings: &mut Findings) {
         findings.problem(CHECK, "changes are refused: the storage failed", "look at the log and for room on the disk");
     }
     if findings.0.len() == before {
-        findings.ok(CHECK, "the daemon proved every row at its start, and takes changes");
+        findings.ok(CHECK, "the daemon proved every row at its start but the audit's (`keyward audit verify` does that), and takes changes");
     }
 }
 
@@ -156,6 +156,31 @@ fn look_at_clock(behind: u64, findings: &mut Findings) {
         findings.problem("clock", what, HOW_TO_ACCEPT);
     } else {
         findings.ok("clock", "not behind the last commit");
+    }
+}
+
+/// Walks along the whole chain.
+fn look_at_audit(store: &Store, findings: &mut Findings) {
+    const CHECK: &str = "audit";
+    let walk = || {
+        let mut check = store.begin_audit_check()?;
+        while store.check_audit(&mut check)? {}
+        Ok::<_, StoreFault>(check)
+    };
+    match walk() {
+        Ok(check) if check.fault_count == 0 => {
+            findings.ok(CHECK, format!("all of its {} records stand on those before them", check.records));
+        }
+        Ok(check) => {
+            let first = check.faults.first().map(|fault| format!("record {}: {}", fault.number, fault.what));
+            let what = format!("{} of its records are wrong; {}", check.fault_count, first.unwrap_or_default());
+            findings.problem(
+                CHECK,
+                what,
+                "start the daemon and run `keyward audit verify`; keep the database for examination",
+            );
+        }
+        Err(fault) => findings.problem_of(CHECK, &fault),
     }
 }
 
@@ -186,6 +211,7 @@ fn look_inside(data: &Path, pepper: Option<&Pepper>, findings: &mut Findings) {
         );
         findings.ok(CHECK, what);
     }
+    look_at_audit(&store, findings);
     let watermark = Watermark::find(data, pepper);
     let told = watermark.and_then(|found| found.map_or(Ok(()), |found| found.expect_last(&store, &loaded.head)));
     look_at_watermark(told, findings);
