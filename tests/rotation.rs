@@ -239,7 +239,7 @@ fn a_given_code_is_never_printed_and_people_are_told_what_to_do_next() {
         let said = text(&output.stdout);
         assert!(output.status.success() && !said.contains("a-code-of"), "{said}");
         assert!(said.contains("key show 3") && said.contains("rotate 3 --drop-old"), "{said}");
-        assert!(said.contains("old code        never used: safe to drop"), "{said}");
+        assert!(said.contains("old code        no use of it is known"), "{said}");
         assert_eq!(reason(home, "key 3:a-code-of-my-own"), Reason::Ok);
 
         let said = text(&home.run(&["key", "rotate", "3", "--now"]).stdout);
