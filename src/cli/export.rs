@@ -1,8 +1,7 @@
 //! `export`: what the daemon holds, as an apply file.
 
 use keyward_proto::admin::{
-    AgentRecord, CredentialRecord, EndpointRecord, Export as Request, ExportedRecord, Kind, Record, RetiringPatch,
-    Secret,
+    AgentRecord, CredentialRecord, Export as Request, ExportedRecord, Kind, Record, RetiringPatch, Secret,
 };
 use keyward_proto::query::Mode;
 use serde::{Serialize, Serializer};
@@ -11,7 +10,7 @@ use zeroize::Zeroizing;
 use super::Context;
 use super::args::Export;
 use super::error::{CliError, Exit, section};
-use super::forms::Attributes;
+use super::forms::{Attributes, EndpointForm};
 use super::new_file::Sink;
 use super::output::{print, print_json};
 use super::tables::escape;
@@ -129,21 +128,6 @@ impl<'a> AgentForm<'a> {
     fn new(agent: &'a AgentRecord) -> Self {
         let AgentRecord { id, name, permissions, enabled, attributes, state: _ } = agent;
         Self { id: *id, name, permissions, enabled: *enabled, attributes: Attributes(attributes) }
-    }
-}
-
-#[derive(Serialize)]
-struct EndpointForm<'a> {
-    method: &'a str,
-    path: &'a str,
-    tags: &'a [String],
-    modes: &'a [String],
-}
-
-impl<'a> EndpointForm<'a> {
-    fn new(endpoint: &'a EndpointRecord) -> Self {
-        let EndpointRecord { method, path, tags, modes } = endpoint;
-        Self { method, path, tags, modes }
     }
 }
 

@@ -138,7 +138,7 @@ pub(super) struct EndpointForm<'a> {
 }
 
 impl<'a> EndpointForm<'a> {
-    fn new(endpoint: &'a EndpointRecord) -> Self {
+    pub(super) fn new(endpoint: &'a EndpointRecord) -> Self {
         Self { method: &endpoint.method, path: &endpoint.path, tags: &endpoint.tags, modes: &endpoint.modes }
     }
 }

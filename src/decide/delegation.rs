@@ -1,8 +1,8 @@
 //! Tokens that were made from another credential: at each step of the table the token is judged first, then its parent.
 
-use super::{Asker, Inquiry, Known, Stop, acting_agent, credential_in_force, enabled_agent, proven_credential};
+use super::{Addresses, Asker, Inquiry, Stop, acting_agent, credential_in_force};
 use crate::directory::{Directory, HotCredential, Lookup};
-use crate::model::{Id, Identity, Mode, PresentedCredential, Reason, UnixSeconds, Verdict};
+use crate::model::{Id, Identity, Mode, Reason, UnixSeconds, Verdict};
 
 /// The parent of a token that has one. One that is gone, and one that has a parent itself, stand for nothing: the token
 /// is dead with them.
@@ -50,24 +50,8 @@ impl<'d> Inquiry<'d, '_> {
     /// # Errors
     /// What a question would get.
     pub fn prove(&mut self, agent: Option<u64>) -> Result<Identity<'d>, Verdict<'d>> {
-        let proven = self.proven(agent);
+        let proven = self.authenticate(agent, Addresses::NotKnown);
         self.known = Some(proven);
         proven.map(|known| known.identity()).map_err(Verdict::from)
-    }
-
-    fn proven(&mut self, agent: Option<u64>) -> Result<Known<'d>, Stop> {
-        let (directory, now) = (self.directory, self.now);
-        let presented = self.presented.as_mut().map_err(|reason| *reason)?;
-        let found = presented.find(directory);
-        let PresentedCredential { mode, id, .. } = presented.credential;
-        let (credential, code, code_mark) =
-            proven_credential(directory.pepper(), &presented.credential, found, (now, self.proof))?;
-        credential_in_force(credential, now)?;
-        let parent = parent(directory, credential)?;
-        in_force(parent, now)?;
-        let agent_id = acting_agent(credential, agent)?;
-        let acting = enabled_agent(directory, agent_id)?;
-        let switched = agent.is_some() && credential.agent() != Some(agent_id);
-        Ok(Known { mode, id, credential, parent, code, code_mark, agent: acting, switched })
     }
 }

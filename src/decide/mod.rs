@@ -165,6 +165,14 @@ enum Judged<'d, 'a> {
     Tags([TagRef<'a>; TAGS_MAX], usize),
 }
 
+/// Whether step 6 is among the checks.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Addresses {
+    Judged,
+    /// Whoever asks is no client of a web server: there is none.
+    NotKnown,
+}
+
 impl<'d, 'a> Inquiry<'d, 'a> {
     /// Questions to `directory` at `now`.
     #[must_use]
@@ -254,12 +262,12 @@ impl<'d, 'a> Inquiry<'d, 'a> {
         if let Some(known) = self.known {
             return known;
         }
-        let known = self.authenticate(wanted_agent);
+        let known = self.authenticate(wanted_agent, Addresses::Judged);
         self.known = Some(known);
         known
     }
 
-    fn authenticate(&mut self, wanted_agent: Option<u64>) -> Result<Known<'d>, Stop> {
+    fn authenticate(&mut self, wanted_agent: Option<u64>, addresses: Addresses) -> Result<Known<'d>, Stop> {
         let (directory, now) = (self.directory, self.now);
         let presented = self.presented.as_mut().map_err(|reason| *reason)?;
         let found = presented.find(directory);
@@ -269,8 +277,10 @@ impl<'d, 'a> Inquiry<'d, 'a> {
         credential_in_force(credential, now)?;
         let parent = delegation::parent(directory, credential)?;
         delegation::in_force(parent, now)?;
-        address_allowed(credential, &self.asker)?;
-        delegation::address_allowed(parent, &self.asker)?;
+        if addresses == Addresses::Judged {
+            address_allowed(credential, &self.asker)?;
+            delegation::address_allowed(parent, &self.asker)?;
+        }
         let agent_id = acting_agent(credential, wanted_agent)?;
         delegation::may_act_as(parent, agent_id)?;
         let agent = enabled_agent(directory, agent_id)?;

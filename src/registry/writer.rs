@@ -14,7 +14,7 @@ use super::plan::{self, Order, Outcome, Refusal, Stop};
 use super::uses::Place;
 use super::{Reading, Shared, Stage};
 use crate::directory::{Compiler, Directory, Lookup};
-use crate::model::{Change, CodeMark, Credential, Id, Mode, Record, Revision};
+use crate::model::{Change, CodeMark, Credential, Id, LastUses, Mode, Record, Revision, UnixSeconds};
 use crate::store::{Head, Loaded, StoreFault};
 use crate::tags::TagSet;
 
@@ -305,15 +305,26 @@ impl Writer {
             if first.is_empty() {
                 return Ok(None);
             }
-            let mut transaction = shared.store.begin(&self.head)?;
-            transaction.put_uses(first)?;
-            transaction.commit(now).map(Some)
+            self.commit_uses(first, now).map(Some)
         });
         match stored {
             Ok(Some(head)) => self.head = head,
             Ok(None) => {}
             Err(fault) => self.note_fault(&fault),
         }
+    }
+
+    /// Commits last uses. What was swept meanwhile gets no row again.
+    fn commit_uses(
+        &self,
+        uses: impl IntoIterator<Item = (Mode, Id, LastUses)>,
+        now: UnixSeconds,
+    ) -> Result<Head, StoreFault> {
+        let directory = self.compiler.directory();
+        let known = |mode, id: Id| !matches!(directory.credential(mode, id.get()), Lookup::Absent);
+        let mut transaction = self.shared.store.begin(&self.head)?;
+        transaction.put_uses(uses.into_iter().filter(|(mode, id, _)| known(*mode, *id)))?;
+        self.shared.commits.time(|| transaction.commit(now))
     }
 
     /// Stores the next part of the last uses that wait. False when none is left, or it can't be stored and waits on.
@@ -323,16 +334,7 @@ impl Writer {
         let Some(part) = uses.next_part(place, now, current_code(self.compiler.directory())) else {
             return false;
         };
-        let stored = self.ensure_open().and_then(|()| {
-            caught(|| {
-                let mut transaction = shared.store.begin(&self.head)?;
-                // What was swept meanwhile gets no row again.
-                let directory = self.compiler.directory();
-                let known = |mode, id: Id| !matches!(directory.credential(mode, id.get()), Lookup::Absent);
-                transaction.put_uses(part.uses.iter().copied().filter(|(mode, id, _)| known(*mode, *id)))?;
-                shared.commits.time(|| transaction.commit(now))
-            })
-        });
+        let stored = self.ensure_open().and_then(|()| caught(|| self.commit_uses(part.uses.iter().copied(), now)));
         match stored {
             Ok(head) => {
                 self.head = head;

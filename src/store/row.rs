@@ -9,12 +9,15 @@
 //! The database does not verify what it reads, so every row proves itself. That a row is missing or put back is seen by
 //! the [`Tally`] of its table. bincode is named in this module only (RUSTSEC-2025-0141).
 
+mod tally;
+
 use std::borrow::Cow;
 use std::sync::Arc;
 
 use bincode::config::{BigEndian, Configuration, Fixint, Limit};
 use bincode::{BorrowDecode, Decode, Encode};
 use rustc_hash::FxHashMap;
+pub(super) use tally::{Element, Tally};
 use zeroize::Zeroizing;
 
 use super::Table;
@@ -160,51 +163,6 @@ fn same_mac(one: &Mac, other: &Mac) -> bool {
         blake3::Hash::from_bytes(wide)
     };
     widened(one) == widened(other)
-}
-
-/// One row's part in its table's tally.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) struct Element([u8; 32]);
-
-/// How many rows a table has and the sum of their elements. The sum itself is never stored, only a keyed seal of it, so
-/// that nobody can work out from many states of the file which old rows could be put back unseen.
-#[derive(Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Tally {
-    pub(super) rows: u64,
-    sum: [u8; 32],
-}
-
-impl Tally {
-    pub(super) fn add(&mut self, element: Element) {
-        self.rows += 1;
-        self.toggle(element);
-    }
-
-    pub(super) fn remove(&mut self, element: Element) {
-        self.rows = self.rows.wrapping_sub(1);
-        self.toggle(element);
-    }
-
-    /// The tally of two parts of a table.
-    pub(super) fn joined(mut self, other: Self) -> Self {
-        self.rows += other.rows;
-        self.toggle(Element(other.sum));
-        self
-    }
-
-    fn toggle(&mut self, element: Element) {
-        for (sum, byte) in self.sum.iter_mut().zip(element.0) {
-            *sum ^= byte;
-        }
-    }
-
-    pub(super) fn seal(&self, keys: &RowKeys, table: Table) -> [u8; 32] {
-        let mut hasher = blake3::Hasher::new_keyed(&keys.seal);
-        hasher.update(&[table.number()]);
-        hasher.update(&self.rows.to_be_bytes());
-        hasher.update(&self.sum);
-        *hasher.finalize().as_bytes()
-    }
 }
 
 /// Where the audit's chain begins and ends.
@@ -608,46 +566,4 @@ fn read_foreign(row: ForeignRow<'_>) -> Result<Foreign, BadRow> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn keys() -> RowKeys {
-        RowKeys::new(&Pepper::new(Zeroizing::new([7; 32])))
-    }
-
-    #[test]
-    fn any_flipped_bit_of_a_row_or_its_key_is_noticed() {
-        let keys = keys();
-        let key = 5_u64.to_be_bytes();
-        let row = keys.seal_row(Table::TagSets, &key, &"tickets.*".to_string());
-        assert_eq!(keys.open_row::<String>(Table::TagSets, &key, &row), Ok("tickets.*".to_string()));
-        assert_eq!(keys.open_row::<String>(Table::Uses, &key, &row), Err(BadRow));
-        for bit in 0..row.len() * 8 {
-            let mut flipped = row.clone();
-            flipped[bit / 8] ^= 1 << (bit % 8);
-            assert_eq!(keys.open_row::<String>(Table::TagSets, &key, &flipped), Err(BadRow), "bit {bit}");
-        }
-        for bit in 0..64 {
-            let mut flipped = key;
-            flipped[bit / 8] ^= 1 << (bit % 8);
-            assert_eq!(keys.open_row::<String>(Table::TagSets, &flipped, &row), Err(BadRow), "key bit {bit}");
-        }
-    }
-
-    #[test]
-    fn a_tally_sees_a_row_that_is_missing_or_put_back() {
-        let keys = keys();
-        let key = 1_u64.to_be_bytes();
-        let element =
-            |text: &str| keys.element(Table::TagSets, &keys.seal_row(Table::TagSets, &key, &text.to_string()));
-        let mut tally = Tally::default();
-        tally.add(element("old"));
-        let before = tally;
-        tally.remove(element("old"));
-        tally.add(element("new"));
-        assert_eq!(tally.rows, 1);
-        assert!(tally.seal(&keys, Table::TagSets) != before.seal(&keys, Table::TagSets));
-        tally.remove(element("new"));
-        assert!(tally == Tally::default());
-    }
-}
+mod tests;
