@@ -5,6 +5,8 @@
 mod raw;
 mod support;
 
+use std::io::ErrorKind;
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::ExitStatus;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -248,6 +250,31 @@ fn a_stop_in_the_instant_in_which_it_can_be_reached_is_an_orderly_one() {
     });
     daemon.stop();
     assert!(!home.runtime().join("query.sock").exists() && !home.runtime().join("admin.sock").exists());
+}
+
+#[test]
+fn whoever_is_told_to_connect_again_does_not_meet_the_same_daemon() {
+    if !raw::has_program("strace", "delaying the accepting of connections") {
+        return;
+    }
+    let home = Home::new();
+    let daemon = home.start_with(|command| {
+        // After one connection the daemon looks for a next: the stop comes within that call.
+        let delay = ["strace", "-D", "-f", "-qq", "-o", "/dev/null", "-e", "inject=accept4:delay_enter=300000"];
+        raw::wrap(&home, command, &delay);
+    });
+    home.apply(&raw::world());
+    let mut told = query(&home);
+    told.is_answered();
+    query(&home).is_answered();
+    daemon.signal(SIGTERM);
+    told.closed_with(ErrorCode::Stopping);
+    let again = UnixStream::connect(home.runtime().join("query.sock")).map_err(|error| error.kind());
+    assert!(
+        matches!(again, Err(ErrorKind::ConnectionRefused | ErrorKind::NotFound)),
+        "nobody listens any more: {again:?}"
+    );
+    assert!(ended(daemon).success());
 }
 
 #[test]
