@@ -196,7 +196,7 @@ class Keyward:
     `timeout` is for a whole call, in seconds; None waits for ever. Where nobody listens, a call fails at once."""
     def __init__(self, path="/run/keyward/query.sock", timeout=5.0):
         self.path, self.timeout, self._request_id = path, timeout, 0
-        self._forget()
+        self._lock, self._connection = threading.Lock(), None
         _all.add(self)
     def check(self, method, path, credential=None, agent=None, address=None):
         """May they call this endpoint? `credential`, `agent`, `address`: the values of the request's Authorization and
@@ -257,12 +257,13 @@ class Keyward:
     def _drop(self):
         connection, self._connection = self._connection, None
         if connection: connection.socket.close()
-    def _forget(self): self._lock, self._connection = threading.Lock(), None
 
 _all = weakref.WeakSet()
 
 def _after_fork():
     """The connections are the parent's: replies to both would be mixed up. A lock may be held by a thread that is gone."""
-    for client in list(_all): client._forget()
+    for client in list(_all):
+        client._lock = threading.Lock()
+        client._drop()
 
 os.register_at_fork(after_in_child=_after_fork)
