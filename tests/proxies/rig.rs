@@ -224,9 +224,9 @@ impl<'h> Rig<'h> {
     }
 
     /// The application alone, where daemons come and go.
-    pub fn without_daemon(home: &'h Home) -> Self {
+    pub fn without_daemon(home: &'h Home, keyward_port: u16) -> Self {
         let keyward = home.runtime().join("http.sock");
-        Self { home, keyward, keyward_port: 0, application: Application::start(), _daemon: None }
+        Self { home, keyward, keyward_port, application: Application::start(), _daemon: None }
     }
 
     /// The proxy with its example, once it answers; `None` when it is not installed.

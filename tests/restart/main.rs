@@ -16,8 +16,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use load::Progress;
 use nix::sys::signal::Signal::{self, SIGKILL, SIGTERM};
 use passed::{Sockets, binary, command, start};
-use rig::{Kind, Rig};
-use support::http::Place;
+use rig::{Kind, Proxy, Rig, installed, run};
+use support::http::{Place, free_port};
 use support::{Daemon, Home, conformance, has_program, say, skipped, wait_until};
 
 const RESTARTS: usize = 20;
@@ -46,6 +46,17 @@ fn replace(daemon: &mut Daemon<'_>, signal: Signal, mut next: Command) {
     daemon.child = next.spawn().unwrap();
 }
 
+/// Each of its questions comes on a new connection, which it can't tell from one that was always broken.
+fn nginx_that_keeps_none(rig: &Rig<'_>) -> Option<Proxy> {
+    let program = installed("nginx")?;
+    let (port, folder) = (free_port(), rig.home.path().join("nginx-without"));
+    std::fs::create_dir(&folder).unwrap();
+    let config = rig.nginx_config(&folder, port);
+    let without = config.replace("        keepalive 4;\n", "");
+    assert_ne!(config, without);
+    Some(run(rig.nginx(&program, &folder, &without), &folder, port))
+}
+
 #[test]
 fn no_request_fails_while_daemons_are_stopped_killed_and_replaced_by_another_binary() {
     let home = Home::in_memory();
@@ -55,8 +66,16 @@ fn no_request_fails_while_daemons_are_stopped_killed_and_replaced_by_another_bin
     let binaries = [binary(), newer];
     let mut daemon = start(&home, &binaries[0], sockets.all());
     home.apply(&conformance("world.json"));
-    let rig = Rig::without_daemon(&home);
-    let nginx = rig.proxy(Kind::Nginx).map(|nginx| (nginx.place(), nginx));
+    let rig = Rig::without_daemon(&home, sockets.port);
+    let proxies: Vec<(&str, Proxy)> = [
+        ("nginx", rig.proxy(Kind::Nginx)),
+        ("nginx that keeps no connection", nginx_that_keeps_none(&rig)),
+        ("caddy", rig.proxy(Kind::Caddy)),
+        ("haproxy", rig.proxy(Kind::HaProxy)),
+    ]
+    .into_iter()
+    .filter_map(|(name, proxy)| Some((name, proxy?)))
+    .collect();
     let runtime = home.runtime();
     let places = [Place::Unix(runtime.join("http.sock")), Place::Tcp(([127, 0, 0, 1], sockets.port).into())];
     let over = AtomicBool::new(false);
@@ -75,8 +94,8 @@ fn no_request_fails_while_daemons_are_stopped_killed_and_replaced_by_another_bin
     } else {
         skipped("the client in Python over restarts: there is no python3 here");
     }
-    if let Some((place, _)) = &nginx {
-        clients.push(("nginx", Box::new(|progress| load::through_proxy(place, progress, &over))));
+    for (name, proxy) in &proxies {
+        clients.push((name, Box::new(|progress| load::through_proxy(&proxy.place(), progress, &over))));
     }
     let progress: Vec<Progress> = clients.iter().map(|_| Progress::default()).collect();
     std::thread::scope(|scope| {
