@@ -10,8 +10,10 @@ mod rig;
 #[path = "../support/mod.rs"]
 mod support;
 
+use std::os::unix::net::UnixDatagram;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use load::Progress;
 use nix::sys::signal::Signal::{self, SIGKILL, SIGTERM};
@@ -20,6 +22,8 @@ use rig::{Kind, Proxy, Rig, installed, run};
 use support::http::{Place, free_port};
 use support::{Daemon, Home, conformance, has_program, say, skipped, wait_until};
 
+/// A stop in which nobody is waited for; half of what the daemon waits for an answer of its own.
+const STOP_MAX: Duration = Duration::from_millis(2_500);
 const RESTARTS: usize = 20;
 const KILLS: usize = 3;
 const REQUESTS_MIN: u64 = 10_000;
@@ -123,4 +127,32 @@ fn no_request_fails_while_daemons_are_stopped_killed_and_replaced_by_another_bin
     }
     daemon.stop();
     assert!(runtime.join("query.sock").exists(), "what was passed is not the daemon's to remove");
+}
+
+#[test]
+fn a_stop_right_behind_readiness_is_not_held_up_by_what_the_daemon_asks_itself() {
+    let home = Home::in_memory();
+    let sockets = Sockets::bind(&home);
+    let manager = UnixDatagram::bind(home.path().join("notify")).unwrap();
+    manager.set_read_timeout(Some(STOP_MAX)).unwrap();
+    for round in 0..20 {
+        let tell = |command: &mut Command| {
+            command.env("NOTIFY_SOCKET", home.path().join("notify"));
+        };
+        let child = command(&home, &binary(), sockets.all(), tell).spawn().unwrap();
+        let mut daemon = Daemon { home: &home, child };
+        // Behind readiness in even rounds, before it in the others.
+        let mut told = [0; 4096];
+        while round % 2 == 0 {
+            let bytes = manager.recv(&mut told).unwrap();
+            if told[..bytes].starts_with(b"READY=1") {
+                break;
+            }
+        }
+        wait_until("signals are listened for", || home.log_text().matches("ready").count() > round);
+        let began = Instant::now();
+        daemon.signal(SIGTERM);
+        assert!(daemon.child.wait().unwrap().success());
+        assert!(began.elapsed() < STOP_MAX, "round {round}: {:?}", began.elapsed());
+    }
 }
