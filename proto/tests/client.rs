@@ -3,7 +3,8 @@
 
 mod daemon;
 
-use std::io::Write;
+use std::io::{ErrorKind, Write};
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::mpsc;
 use std::thread;
@@ -20,6 +21,7 @@ use keyward_proto::query::{
     Asker, BatchVerdicts, Check, Mode, QueryReply, QueryRequest, Reason, Target, TargetVerdict, Verdict, Who,
 };
 use keyward_proto::{ErrorCode, FrameError};
+use socket2::{Domain, SockAddr, Socket, Type};
 
 const KEY: Asker<'static> = Asker { credential: Some(b"key 2:YWK2PGCS8CNW62SR8TBTBKWMY"), agent: None, address: None };
 const TICKETS: Target<'static> = Target::Endpoint { method: b"GET", path: b"/api/v2/tickets" };
@@ -299,6 +301,26 @@ fn a_silent_daemon_runs_into_the_timeout_and_its_late_reply_is_never_read() {
     assert!(error.to_string().starts_with("the daemon did not answer in time"), "{error}");
     client.set_timeout(None).unwrap();
     assert!(client.check(KEY, TICKETS).unwrap().is_allowed());
+    daemon.end();
+}
+
+#[test]
+fn the_timeout_holds_for_connecting_anew_too() {
+    let daemon = Daemon::playing(vec![dies()]);
+    let mut client = connect(&daemon);
+    client.set_timeout(Some(Duration::from_millis(50))).unwrap();
+    // In its place one that accepts nobody: a single connection may wait, and the client's own does not fit any more.
+    let listener = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+    let full = daemon.path.with_extension("full");
+    let address = SockAddr::unix(&full).unwrap();
+    listener.bind(&address).unwrap();
+    listener.listen(0).unwrap();
+    std::fs::rename(&full, &daemon.path).unwrap();
+    let waiting = UnixStream::connect(&daemon.path).unwrap();
+    let error = client.check(KEY, TICKETS).unwrap_err();
+    assert!(matches!(&error, ClientError::Connect { source, .. } if source.kind() == ErrorKind::WouldBlock), "{error}");
+    assert!(error.to_string().ends_with("too many connections wait for it already: try again, or look at its log"));
+    drop(waiting);
     daemon.end();
 }
 

@@ -143,11 +143,9 @@ fn a_stop_right_behind_readiness_is_not_held_up_by_what_the_daemon_asks_itself()
         let mut daemon = Daemon { home: &home, child };
         // Behind readiness in even rounds, before it in the others.
         let mut told = [0; 4096];
-        while round % 2 == 0 {
-            let bytes = manager.recv(&mut told).unwrap();
-            if told[..bytes].starts_with(b"READY=1") {
-                break;
-            }
+        let mut is_ready = || manager.recv(&mut told).is_ok_and(|bytes| told[..bytes].starts_with(b"READY=1"));
+        if round % 2 == 0 {
+            wait_until("the daemon is ready", &mut is_ready);
         }
         wait_until("signals are listened for", || home.log_text().matches("ready").count() > round);
         let began = Instant::now();

@@ -1,10 +1,12 @@
 //! One blocking connection: frames out, frames in, a new one after a failure.
 
 use std::io::{self, Read, Write};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use socket2::{Domain, SockAddr, Socket, Type};
 use zeroize::Zeroizing;
 
 use super::{ClientError, RequestIds};
@@ -137,11 +139,9 @@ pub(super) struct Live {
 impl Live {
     fn connect(path: &Path, bytes_max: usize, timeout: Option<Duration>) -> Result<Self, ClientError> {
         let connect_error = |source| ClientError::Connect { path: path.to_owned(), source };
-        let stream = UnixStream::connect(path).map_err(connect_error)?;
+        let stream = open_stream(path, timeout).map_err(connect_error)?;
         let buffer = Zeroizing::new(Vec::with_capacity(READ_BYTES));
-        let live = Self { stream, buffer, taken: 0, bytes_max };
-        live.set_timeout(timeout).map_err(connect_error)?;
-        Ok(live)
+        Ok(Self { stream, buffer, taken: 0, bytes_max })
     }
 
     fn set_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
@@ -203,4 +203,13 @@ impl Live {
             Err(error) => Err(ClientError::Io(error)),
         }
     }
+}
+
+/// Connects with a timeout for that, too: where as many wait to be accepted as may, connecting waits.
+fn open_stream(path: &Path, timeout: Option<Duration>) -> io::Result<UnixStream> {
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    socket.set_read_timeout(timeout)?;
+    socket.set_write_timeout(timeout)?;
+    socket.connect(&SockAddr::unix(path)?)?;
+    Ok(OwnedFd::from(socket).into())
 }
