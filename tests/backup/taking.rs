@@ -275,7 +275,8 @@ fn no_old_backup_is_removed_when_there_is_no_new_one() {
     for (words, what) in [
         (&["backup"][..], "--into"),
         (&["backup", "/x", "--into", "/y"], "cannot be used with"),
-        (&["backup", "/x", "--keep", "3"], "--into"),
+        (&["backup", "/x", "--keep", "3"], "cannot be used with"),
+        (&["backup", "--keep", "3"], "--into"),
         (&["backup", "--into", "/y", "--keep", "0"], "--keep"),
     ] {
         let output = home.run(words);

@@ -14,7 +14,7 @@ pub struct Backup {
     #[arg(long, value_name = "DIR")]
     pub into: Option<PathBuf>,
     /// When the new one is whole, remove the oldest of such names in DIR, so that N are left
-    #[arg(long, value_name = "N", requires = "into", value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, value_name = "N", conflicts_with = "file", value_parser = clap::value_parser!(u16).range(1..))]
     pub keep: Option<u16>,
 }
 
