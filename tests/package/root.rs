@@ -15,11 +15,11 @@ use super::{run, text, try_run};
 const INCLUDED: &str = "--include=systemd-standalone-sysusers,systemd-standalone-tmpfiles";
 
 /// The root of a minimal Debian; removed when dropped.
-pub struct Root(TempDir);
+pub(super) struct Root(TempDir);
 
 impl Root {
     /// `None`, after saying why, where it can't be made.
-    pub fn new() -> Option<Self> {
+    pub(super) fn new() -> Option<Self> {
         match archive() {
             Ok(archive) => {
                 let root = TempDir::with_prefix("kw").unwrap();
@@ -33,13 +33,14 @@ impl Root {
         }
     }
 
-    pub fn path(&self, absolute: &str) -> PathBuf {
+    pub(super) fn path(&self, absolute: &str) -> PathBuf {
         self.0.path().join(absolute.trim_start_matches('/'))
     }
 
-    /// A command inside.
-    pub fn command(&self, words: &[&str]) -> Command {
-        let mut command = Command::new("chroot");
+    /// A command inside, with /proc, in a mount namespace of its own: nothing stays mounted. The process is the command's.
+    pub(super) fn command(&self, words: &[&str]) -> Command {
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "sh", "-c", "mount -t proc proc \"$0/proc\" && exec chroot \"$0\" \"$@\""]);
         command.arg(self.0.path()).args(words).env_clear();
         command
             .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
@@ -48,12 +49,12 @@ impl Root {
         command
     }
 
-    pub fn try_run(&self, words: &[&str]) -> Output {
+    pub(super) fn try_run(&self, words: &[&str]) -> Output {
         try_run(&mut self.command(words))
     }
 
     /// What it printed, on both; it must succeed.
-    pub fn run(&self, words: &[&str]) -> String {
+    pub(super) fn run(&self, words: &[&str]) -> String {
         let output = self.try_run(words);
         let said = text(&output.stdout) + &text(&output.stderr);
         assert!(output.status.success(), "{words:?}: {said}");
@@ -61,35 +62,35 @@ impl Root {
     }
 
     /// Installs the package, or upgrades to it.
-    pub fn install(&self, package: &Path) -> String {
+    pub(super) fn install(&self, package: &Path) -> String {
         std::fs::copy(package, self.path("/keyward.deb")).unwrap();
         self.run(&["dpkg", "--install", "/keyward.deb"])
     }
 
-    pub fn write(&self, path: &str, content: &str) {
+    pub(super) fn write(&self, path: &str, content: &str) {
         let path = self.path(path);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(path, content).unwrap();
     }
 
-    pub fn read(&self, path: &str) -> String {
+    pub(super) fn read(&self, path: &str) -> String {
         std::fs::read_to_string(self.path(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
     }
 
     /// Whether something has this name, a dangling link included.
-    pub fn has(&self, path: &str) -> bool {
+    pub(super) fn has(&self, path: &str) -> bool {
         self.path(path).symlink_metadata().is_ok()
     }
 
     /// Mode, and names of owner and group as they are inside.
-    pub fn owned(&self, path: &str) -> (u32, String) {
+    pub(super) fn owned(&self, path: &str) -> (u32, String) {
         let metadata = self.path(path).symlink_metadata().unwrap_or_else(|error| panic!("{path}: {error}"));
         let owner = self.run(&["stat", "-c", "%U:%G", path]);
         (metadata.permissions().mode() & 0o7777, owner.trim().to_owned())
     }
 
     /// The id of a user inside.
-    pub fn uid(&self, user: &str) -> Option<String> {
+    pub(super) fn uid(&self, user: &str) -> Option<String> {
         let output = self.try_run(&["id", "-u", user]);
         output.status.success().then(|| text(&output.stdout).trim().to_owned())
     }
