@@ -1,6 +1,7 @@
 //! Files, modes, configuration, maintainer scripts, licences.
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Command;
 
@@ -135,4 +136,30 @@ fn every_crate_in_the_binary_comes_with_its_licence() {
     for line in licence.lines().skip(2).filter(|line| !line.is_empty()) {
         assert!(copyright.contains(line), "{line}");
     }
+}
+
+#[test]
+fn the_commands_that_install_by_hand_put_everything_in_its_place() {
+    let document = std::fs::read_to_string(Path::new(ROOT).join("docs/packaging.md")).unwrap();
+    let commands =
+        document.split("```sh\n").find(|block| block.contains("DESTDIR")).unwrap().split("```").next().unwrap();
+    let root = TempDir::with_prefix("kw").unwrap();
+    let binary = Path::new(KEYWARD).parent().unwrap().display();
+    let path = format!("{binary}:{}", std::env::var("PATH").unwrap());
+    let mut shell = Command::new("sh");
+    shell.args(["-euc", commands]).env("DESTDIR", root.path()).env("PATH", path).current_dir(ROOT);
+    run(&mut shell);
+    let mode = |name: &str| root.path().join(name).metadata().unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode("usr/bin/keyward"), 0o755);
+    for name in ["lib/sysusers.d/keyward.conf", "lib/tmpfiles.d/keyward.conf", "local/share/man/man1/keyward.1"] {
+        assert_eq!(mode(&format!("usr/{name}")), 0o644, "{name}");
+    }
+    let units = [".service", ".socket", ".timer"].iter().flat_map(|end| ours("systemd", end));
+    assert!(units.map(|unit| mode(&format!("etc/systemd/system/{unit}"))).all(|mode| mode == 0o644));
+    let pepper = root.path().join("etc/keyward/pepper");
+    assert_eq!((mode("etc/keyward/pepper"), std::fs::read(&pepper).unwrap().len()), (0o600, 65));
+    // A second time the pepper stays.
+    let before = std::fs::read(&pepper).unwrap();
+    run(&mut shell);
+    assert_eq!(std::fs::read(&pepper).unwrap(), before);
 }

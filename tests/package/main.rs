@@ -8,6 +8,7 @@ mod support;
 mod contents;
 mod life;
 mod root;
+mod units;
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -34,7 +35,7 @@ fn build() -> Option<(TempDir, PathBuf)> {
     // Another process may be installing it at this moment.
     lock.lock().unwrap();
     let output = Command::new("packaging/build-deb")
-        .args(["--binary", KEYWARD, "--output"])
+        .args(["--fast", "--binary", KEYWARD, "--output"])
         .arg(directory.path())
         .env("CARGO_TARGET_DIR", target)
         .current_dir(env!("CARGO_MANIFEST_DIR"))
