@@ -141,8 +141,12 @@ fn every_crate_in_the_binary_comes_with_its_licence() {
 #[test]
 fn the_commands_that_install_by_hand_put_everything_in_its_place() {
     let document = std::fs::read_to_string(Path::new(ROOT).join("docs/packaging.md")).unwrap();
-    let commands =
-        document.split("```sh\n").find(|block| block.contains("DESTDIR")).unwrap().split("```").next().unwrap();
+    // What stands between two fences is every second piece.
+    let mut blocks = document.split("```").skip(1).step_by(2).filter_map(|block| block.strip_prefix("sh\n"));
+    let commands = blocks.find(|block| block.starts_with("install -D ")).unwrap();
+    // They are run here: each must write below DESTDIR, and nothing else be done.
+    let is_confined = |line: &str| line.contains("\"$DESTDIR/");
+    assert!(commands.lines().all(is_confined), "{commands}");
     let root = TempDir::with_prefix("kw").unwrap();
     let binary = Path::new(KEYWARD).parent().unwrap().display();
     let path = format!("{binary}:{}", std::env::var("PATH").unwrap());
