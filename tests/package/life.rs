@@ -108,6 +108,7 @@ fn a_package_is_installed_used_upgraded_removed_installed_again_and_purged() {
     };
     let backups = || root.path("/var/backups/keyward").read_dir().unwrap().count();
     assert_eq!(backups(), 1);
+    restore_as_documented(&root);
 
     // Changed by the operator.
     root.write(CONFIGURATION, "log = 'debug'\n");
@@ -146,6 +147,20 @@ fn a_package_is_installed_used_upgraded_removed_installed_again_and_purged() {
 
     root.install(package);
     assert_ne!(root.read(PEPPER), pepper, "each installation has a pepper of its own");
+}
+
+/// The commands of the document, but for those to systemd, on the backup that is there.
+fn restore_as_documented(root: &Root) {
+    let document = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/backup.md")).unwrap();
+    let block =
+        document.split("```").find(|block| block.contains("keyward restore /var/backups/keyward/keyward-")).unwrap();
+    let commands: Vec<_> = block.lines().skip(1).filter(|line| !line.starts_with("systemctl ")).collect();
+    let script = commands.join("\n").replace("keyward-20261122T030405Z.backup", "*.backup");
+    let said = root.run(&["sh", "-euc", &script]);
+    assert!(said.contains("all verified"), "{said}");
+    assert_eq!(root.owned(DATABASE), (0o600, "keyward:keyward".to_owned()));
+    let _daemon = serve(root);
+    assert!(root.run(&["keyward", "agent", "list"]).contains("Admin"));
 }
 
 fn is_installed(root: &Root) {
