@@ -51,6 +51,10 @@ const RESERVED: usize = DESCRIPTORS_RESERVED + ADMIN_CONNECTIONS_MAX;
 /// Connections that were cut off give the registry back within microseconds; a read of a stuck disk may never end.
 const THREADS_END_MAX: Duration = Duration::from_secs(5);
 
+/// Whoever waits at the sockets has systemd start the daemon again at once when it refuses; after twenty such starts within
+/// two seconds systemd would give the sockets up (systemd.socket(5), `TriggerLimitBurst=`).
+const REFUSED_START_PAUSE: Duration = Duration::from_secs(1);
+
 /// A proxy keeps a few connections a worker and asks on them: the HTTP door has a quarter of the query socket's places.
 const HTTP_SHARE: usize = 4;
 
@@ -123,7 +127,12 @@ impl std::error::Error for StartError {}
 /// # Errors
 /// See [`StartError`].
 pub fn serve(config: Config, source: Source) -> Result<(), StartError> {
-    Daemon::prepare(config, Some(source))?.run(|_| Ok(()))
+    let daemon = Daemon::prepare(config, Some(source)).inspect_err(|_| {
+        if process::is_unit() {
+            std::thread::sleep(REFUSED_START_PAUSE);
+        }
+    })?;
+    daemon.run(|_| Ok(()))
 }
 
 /// A daemon whose sockets are bound.
