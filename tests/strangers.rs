@@ -23,7 +23,6 @@ use nix::unistd::{Uid, mkfifo};
 use raw::{Heard, KEY, Wire, asker, put, world};
 use support::{Home, skipped};
 
-const CODE: &[u8] = b"key 3:3A7QXW9ZK2M4N6P8R0S1T5V7Y";
 /// Nobody on any host.
 const STRANGER: u32 = 54_321;
 
@@ -165,25 +164,40 @@ fn a_command_hands_no_code_to_a_socket_that_a_stranger_may_have_planted() {
             let path = runtime.join(socket);
             let _ = fs::remove_file(&path);
             let listener = UnixListener::bind(&path).unwrap();
-            let speak = || {
-                let output = home.run_with_stdin(&[&["--runtime", runtime.to_str().unwrap()], words].concat(), CODE);
-                (output.status.code(), format!("{}: {}", path.display(), errors(&output)))
-            };
+            let words = [&["--runtime", runtime.to_str().unwrap()], words].concat();
+            let (output, connections) = while_hanging_up(listener, || home.run_with_stdin(&words, KEY.as_bytes()));
+            let (status, said) = (output.status.code(), format!("{}: {}", path.display(), errors(&output)));
             if is_spoken_to {
-                // Whoever is spoken to hangs up for good.
-                let hang_up = std::thread::spawn(move || listener.accept().map(drop).unwrap());
-                let (status, said) = speak();
-                assert!(matches!(status, Some(3 | 4)), "{said}");
-                hang_up.join().unwrap();
+                assert!(status == Some(4) && connections > 0, "{said}");
             } else {
-                listener.set_nonblocking(true).unwrap();
-                let (status, said) = speak();
-                assert_eq!(status, Some(2), "{said}");
+                assert_eq!((status, connections), (Some(2), 0), "{said}");
                 assert!(said.contains("nothing was sent") && said.contains("--runtime"), "{said}");
-                assert_eq!(listener.accept().unwrap_err().kind(), ErrorKind::WouldBlock, "{said}");
             }
         }
     }
+}
+
+/// Does something while whoever connects is hung up on. How many did.
+fn while_hanging_up<R>(listener: UnixListener, act: impl FnOnce() -> R) -> (R, u32) {
+    listener.set_nonblocking(true).unwrap();
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let hanging_up = scope.spawn(|| {
+            let mut connections = 0;
+            loop {
+                let is_last = over.load(Ordering::Acquire);
+                match listener.accept() {
+                    Ok(_) => connections += 1,
+                    Err(error) if error.kind() == ErrorKind::WouldBlock && is_last => return connections,
+                    Err(error) => assert_eq!(error.kind(), ErrorKind::WouldBlock),
+                }
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        });
+        let done = act();
+        over.store(true, Ordering::Release);
+        (done, hanging_up.join().unwrap())
+    })
 }
 
 #[test]
@@ -259,14 +273,15 @@ fn the_largest_batches_of_several_clients_do_not_keep_another_from_its_answer() 
 
 #[test]
 fn an_unknown_id_and_a_wrong_code_take_the_same_time_to_decide() {
-    /// Far below what leaving the hash out for one of them would make, well above what is left when it is not.
-    const RATIO_MAX: f64 = 1.5;
+    /// Below what leaving the hash out for one of them would make, above what is left when it is not, also unoptimized.
+    const RATIO_MAX: f64 = 1.35;
     const ROUNDS: usize = 60;
     const QUESTIONS: usize = 500;
     let home = Home::new();
     let registry = home.registry(&world());
     let view = registry.view();
-    let credentials = ["key 3:WR0NGP1ACE2PGCS8CNW62SR8T", "key 9:WR0NGP1ACE2PGCS8CNW62SR8T"];
+    // As long as a code may be: the hash is most of what is to be done.
+    let credentials = ["key 3:", "key 9:"].map(|id| id.to_owned() + &"W".repeat(128));
     let mut best = [Duration::MAX; 2];
     for _ in 0..ROUNDS {
         for (credential, best) in credentials.iter().zip(&mut best) {
