@@ -1,5 +1,6 @@
 //! From a configuration to a daemon that serves: directories, locks, pepper, database, sockets, signals.
 
+mod activation;
 mod doctor;
 mod files;
 mod log;
@@ -8,10 +9,12 @@ mod process;
 mod quickstart;
 mod reload;
 mod restore;
+mod supervision;
 
 use std::fmt;
 use std::io;
-use std::path::PathBuf;
+use std::os::unix::net::UnixListener as StdListener;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,6 +22,7 @@ pub use doctor::{Checkup, Health, accept_clock, doctor};
 use nix::unistd::Group;
 pub use quickstart::quickstart;
 pub use restore::{RestoreFailure, Restored, restore};
+use tokio::net::{TcpListener, UnixListener};
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -27,6 +31,7 @@ use crate::config::{Config, ConfigError, Source};
 use crate::registry::{OpenError, Registry};
 use crate::serve::listen::{Access, BindError, bind, bind_loopback};
 use crate::serve::{ADMIN_CONNECTIONS_MAX, ConnectionLimits, Control, Doors};
+use activation::{ActivationError, Passed};
 use files::{DirectoryError, DirectoryLock};
 use log::Log;
 use pepper::PepperError;
@@ -59,6 +64,12 @@ pub enum StartError {
     Database(OpenError),
     /// A socket can't be made.
     Socket(BindError),
+    /// A socket that was passed can't be served.
+    Activation(ActivationError),
+    /// The unit maps user ids, so that peers can't be told apart.
+    IdsAreMapped,
+    /// A door does not answer the daemon itself.
+    NoAnswer(PathBuf, String),
     /// `admin.group` names no group.
     UnknownGroup(String),
     /// The configuration can't be used.
@@ -78,6 +89,17 @@ impl fmt::Display for StartError {
             Self::Pepper(error) => error.fmt(f),
             Self::Database(error) => error.fmt(f),
             Self::Socket(error) => error.fmt(f),
+            Self::Activation(error) => error.fmt(f),
+            Self::IdsAreMapped => f.write_str(
+                "user ids are mapped in the daemon's namespace (PrivateUsers=yes), so that peers can't be told apart and \
+                 the admin socket would refuse everybody; set PrivateUsers=no in the unit",
+            ),
+            Self::NoAnswer(path, why) => write!(
+                f,
+                "the daemon does not get an answer at its own socket {}: {why}; see that the unit's sandbox does not hide \
+                 the socket's directory, and what the log says",
+                path.display()
+            ),
             Self::UnknownGroup(name) => write!(
                 f,
                 "admin.group names {name:?}: there is no such group on this host; make it (groupadd --system {name}) \
@@ -110,7 +132,8 @@ struct Daemon {
     doors: Doors,
     control: Arc<Control>,
     stop: CancellationToken,
-    sockets: [PathBuf; 3],
+    /// The sockets that were bound here, to be removed at the stop.
+    own_sockets: Vec<PathBuf>,
     _locks: [DirectoryLock; 2],
 }
 
@@ -123,6 +146,14 @@ impl Daemon {
             reload::hold_signal().map_err(no_signals)?;
         }
         let ids_are_mapped = process::ids_are_mapped();
+        if ids_are_mapped && process::is_unit() {
+            return Err(StartError::IdsAreMapped);
+        }
+        let passed = if source.is_some() { activation::take() } else { Ok(Passed::default()) };
+        let passed = passed.map_err(StartError::Activation)?;
+        if let (Some(_), Some(address)) = (config.http.listen, passed.loopback_address()) {
+            return Err(StartError::Activation(ActivationError::BothLoopback(address)));
+        }
         process::harden().map_err(|error| StartError::System("protect the process's memory", error))?;
         let control = Control::new(reload::rules(&config, ids_are_mapped));
         files::data_directory(&config.data).map_err(StartError::Directory)?;
@@ -139,33 +170,24 @@ impl Daemon {
             .map_err(|error| StartError::System("start the thread that removes expired sessions", error))?;
         let registry = Arc::new(registry);
         let runtime = runtime(config.workers)?;
-        let sockets = [QUERY_SOCKET, ADMIN_SOCKET, HTTP_SOCKET].map(|name| config.runtime.join(name));
-        let admin_group = admin_group(config.admin.group.as_deref())?;
         let stop = CancellationToken::new();
-        let doors = {
+        let (doors, own_sockets) = {
             // Tokio registers signals and listeners with the runtime they are made in.
             let _inside = runtime.enter();
             // Before anybody can connect: from then on every stop is an orderly one.
             stop_on_signals(&stop).map_err(no_signals)?;
-            let askers = query_access(&config.group);
-            let doors = Doors {
-                query: bind(&sockets[0], askers).map_err(StartError::Socket)?,
-                admin: bind(&sockets[1], admin_group.map_or(Access::Owner, Access::Group))
-                    .map_err(StartError::Socket)?,
-                http: bind(&sockets[2], askers).map_err(StartError::Socket)?,
-                http_loopback: config.http.listen.map(bind_loopback).transpose().map_err(StartError::Socket)?,
-            };
+            let opened = open_doors(&config, passed)?;
             if let Some(source) = source {
                 let registry = Arc::downgrade(&registry);
                 let reloader = Reloader { source, config, log, ids_are_mapped, registry };
                 reload::on_signal(reloader, Arc::clone(&control)).map_err(no_signals)?;
             }
-            doors
+            opened
         };
         if ids_are_mapped {
             tracing::warn!("user ids are mapped (/proc/self/uid_map): the admin socket will refuse everybody");
         }
-        Ok(Self { runtime, registry, doors, control, stop, sockets, _locks: locks })
+        Ok(Self { runtime, registry, doors, control, stop, own_sockets, _locks: locks })
     }
 
     /// Serves until a signal comes; `beside` runs on a thread of its own meanwhile.
@@ -173,13 +195,14 @@ impl Daemon {
         self,
         beside: impl FnOnce(CancellationToken) -> Result<(), String> + Send + 'static,
     ) -> Result<(), StartError> {
-        let Self { runtime, registry, doors, control, stop, sockets, _locks } = self;
+        let Self { runtime, registry, doors, control, stop, own_sockets, _locks } = self;
+        let paths = door_paths(&doors)?;
         let outcome = runtime.block_on(async {
             tracing::info!(
                 version = env!("CARGO_PKG_VERSION"),
-                query = %sockets[0].display(),
-                admin = %sockets[1].display(),
-                http = %sockets[2].display(),
+                query = %paths.query.display(),
+                admin = %paths.admin.display(),
+                http = %paths.http.display(),
                 http_loopback = doors.http_loopback.as_ref().and_then(|l| l.local_addr().ok()).map(tracing::field::display),
                 "ready"
             );
@@ -187,14 +210,18 @@ impl Daemon {
                 let stop = stop.clone();
                 move || beside(stop)
             });
+            let attended = supervision::is_wanted().then(|| tokio::spawn(supervision::attend(paths, stop.clone())));
             let served = crate::serve::serve(Arc::clone(&registry), doors, control, stop.clone()).await;
             served.map_err(|error| StartError::System("accept connections", error))?;
+            if let Some(attended) = attended {
+                attended.await.map_err(|error| StartError::System("tell the service manager", error.into()))??;
+            }
             match beside.await {
                 Ok(outcome) => outcome.map_err(StartError::Tour),
                 Err(_) => Err(StartError::Tour("it ended with a panic".to_string())),
             }
         });
-        for socket in &sockets {
+        for socket in &own_sockets {
             // Left behind it is stale, and the next start clears it.
             let _ = std::fs::remove_file(socket);
         }
@@ -205,6 +232,49 @@ impl Daemon {
         tracing::info!("stopped");
         outcome
     }
+}
+
+/// The doors, and the paths of those that were not passed. To be called within the runtime.
+fn open_doors(config: &Config, passed: Passed) -> Result<(Doors, Vec<PathBuf>), StartError> {
+    let askers = query_access(&config.group, &passed);
+    let admins = admin_group(config.admin.group.as_deref())?.map_or(Access::Owner, Access::Group);
+    let mut own_sockets = Vec::new();
+    let mut open = |passed: Option<StdListener>, name: &str, access| {
+        let Some(listener) = passed else {
+            let path = config.runtime.join(name);
+            let listener = bind(&path, access).map_err(StartError::Socket)?;
+            own_sockets.push(path);
+            return Ok(listener);
+        };
+        UnixListener::from_std(listener).map_err(|error| StartError::System("serve a socket that was passed", error))
+    };
+    let doors = Doors {
+        query: open(passed.query, QUERY_SOCKET, askers)?,
+        admin: open(passed.admin, ADMIN_SOCKET, admins)?,
+        http: open(passed.http, HTTP_SOCKET, askers)?,
+        http_loopback: match passed.http_loopback {
+            Some(listener) => Some(
+                TcpListener::from_std(listener)
+                    .map_err(|error| StartError::System("serve a socket that was passed", error))?,
+            ),
+            None => config.http.listen.map(bind_loopback).transpose().map_err(StartError::Socket)?,
+        },
+    };
+    Ok((doors, own_sockets))
+}
+
+/// Where the doors are, also those that were passed.
+fn door_paths(doors: &Doors) -> Result<supervision::Doors, StartError> {
+    let path = |listener: &UnixListener| {
+        let address = listener.local_addr().map_err(|error| StartError::System("read a socket's address", error))?;
+        // An abstract address has none; who may connect there is not limited by the file system.
+        let path = address.as_pathname().map(Path::to_path_buf);
+        path.ok_or_else(|| {
+            let no_path = io::Error::other("it is no path; name one in ListenStream=");
+            StartError::System("serve a socket that was passed", no_path)
+        })
+    };
+    Ok(supervision::Doors { query: path(&doors.query)?, admin: path(&doors.admin)?, http: path(&doors.http)? })
 }
 
 fn runtime(workers: usize) -> Result<Runtime, StartError> {
@@ -244,9 +314,10 @@ fn http_share(connections: usize) -> usize {
 }
 
 /// The group's, or nobody's but the owner's where the host has no such group.
-fn query_access(group: &str) -> Access {
+fn query_access(group: &str, passed: &Passed) -> Access {
     match Group::from_name(group) {
         Ok(Some(group)) => Access::Group(group.gid.as_raw()),
+        Ok(None) | Err(_) if passed.query.is_some() && passed.http.is_some() => Access::Owner,
         Ok(None) | Err(_) => {
             tracing::warn!(
                 group,
@@ -274,6 +345,7 @@ fn stop_on_signals(stop: &CancellationToken) -> io::Result<()> {
         tokio::spawn(async move {
             signals.recv().await;
             tracing::info!("stopping: finishing what was received");
+            supervision::tell_stopping();
             stop.cancel();
         });
     }

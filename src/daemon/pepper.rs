@@ -21,6 +21,8 @@ const CREDENTIALS_VARIABLE: &str = "CREDENTIALS_DIRECTORY";
 /// 64 hexadecimal digits, a line end, and room to see that there is more.
 const FILE_BYTES_MAX: u64 = 80;
 const OTHERS: u32 = 0o077;
+/// What the unit passes as the credential when its file is missing (`SetCredential=pepper:none`).
+const NO_CREDENTIAL: &[u8] = b"none";
 
 /// Why the pepper can't be used. Says nothing of its content.
 #[derive(Debug)]
@@ -31,6 +33,8 @@ pub enum PepperError {
     NotPrivate(PathBuf, u32),
     /// It is not 64 hexadecimal digits.
     Form(PathBuf),
+    /// The unit passes a credential, but the file that it is to come from is missing.
+    NoCredential,
     /// There is a database but no pepper.
     Missing(PathBuf),
     /// There is a backup but no pepper.
@@ -55,6 +59,11 @@ impl fmt::Display for PepperError {
                 f,
                 "the pepper {} is not 64 hexadecimal digits; put back the one that belongs to the database",
                 path.display()
+            ),
+            Self::NoCredential => f.write_str(
+                "the service manager had no pepper to pass on: the file that LoadCredential=pepper: names in the unit, as \
+                 /etc/keyward/pepper, is missing; put back the one that belongs to the database (it is not in backups), \
+                 or, where there is no database yet, make one of 64 hexadecimal digits",
             ),
             Self::Missing(path) => write!(
                 f,
@@ -116,6 +125,9 @@ fn load(path: &Path, others: Option<u32>) -> Result<Pepper, PepperError> {
     }
     let mut text = Zeroizing::new(Vec::with_capacity(usize::try_from(FILE_BYTES_MAX).unwrap_or(0)));
     file.take(FILE_BYTES_MAX).read_to_end(&mut text).map_err(io)?;
+    if *text == NO_CREDENTIAL {
+        return Err(PepperError::NoCredential);
+    }
     parse(&text).map(Pepper::new).ok_or_else(|| PepperError::Form(path.to_path_buf()))
 }
 

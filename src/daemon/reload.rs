@@ -10,6 +10,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::affordable_connections;
 use super::log::Log;
+use super::supervision;
 use crate::config::{Config, Source};
 use crate::model::UnixSeconds;
 use crate::registry::{Registry, Retention};
@@ -63,6 +64,7 @@ pub(super) fn on_signal(mut reloader: Reloader, control: Arc<Control>) -> io::Re
     hang_up().thread_unblock()?;
     tokio::spawn(async move {
         while signals.recv().await.is_some() {
+            supervision::tell_reloading();
             // Reading a file may wait for a disk; nobody's question does.
             let done = tokio::task::spawn_blocking({
                 let control = Arc::clone(&control);
@@ -71,7 +73,9 @@ pub(super) fn on_signal(mut reloader: Reloader, control: Arc<Control>) -> io::Re
                     (reloader, refused)
                 }
             });
-            let Ok((again, refused)) = done.await else { return };
+            let done = done.await;
+            supervision::tell_ready();
+            let Ok((again, refused)) = done else { return };
             reloader = again;
             if let Some(why) = &refused {
                 tracing::error!(%why, "the configuration was not reloaded: the one before stays in force");

@@ -55,8 +55,7 @@ pub struct Admins {
     pub uids: Vec<u32>,
     /// Groups.
     pub gids: Vec<u32>,
-    /// Set when user ids are mapped (`/proc/self/uid_map` is not the full range): a peer's id can't be told, so nobody
-    /// is let in.
+    /// Set when user ids are mapped (user_namespaces(7)) so that users can't be told apart: nobody is let in.
     pub ids_are_mapped: bool,
 }
 
@@ -318,7 +317,7 @@ impl AcceptError {
 
 /// Judges the peer and hands the connection to its door, or says why not and closes.
 fn admit(door: Door, stream: UnixStream, serving: &Arc<Serving>, tasks: &TaskTracker, stop: &CancellationToken) {
-    let (place, origin) = match judge_peer(door, &stream, serving) {
+    let Judged { place, peer } = match judge_peer(door, &stream, serving) {
         Ok(judged) => judged,
         Err(refused) => {
             note_refused(door, &refused, serving);
@@ -329,16 +328,16 @@ fn admit(door: Door, stream: UnixStream, serving: &Arc<Serving>, tasks: &TaskTra
             return;
         }
     };
-    tracing::debug!(door = door.name(), uid = place.uid, "connected");
+    tracing::debug!(door = door.name(), uid = peer.uid, "connected");
     // A token of its own: a shared one's lock would be taken by every connection at every read.
     let (serving, stop) = (Arc::clone(serving), stop.child_token());
     tasks.spawn(async move {
-        let _place = place;
         match door {
-            Door::Query => query::serve(stream, serving, stop).await,
-            Door::Admin => admin::serve(stream, serving, origin, stop).await,
+            Door::Query => query::serve(stream, serving, place.is_some(), stop).await,
+            Door::Admin => admin::serve(stream, serving, Origin::Peer(peer), stop).await,
             Door::Http => http::serve(stream, serving, stop).await,
         }
+        drop(place);
     });
 }
 
@@ -370,8 +369,15 @@ fn note_refused(door: Door, refused: &Refused, serving: &Serving) {
     }
 }
 
+/// A peer that may connect.
+struct Judged {
+    /// None for the daemon itself, which asks whether it is well: it needs none of the users' places.
+    place: Option<Place>,
+    peer: Peer,
+}
+
 /// Identity comes from the socket, once, here (`SO_PEERCRED`, unix(7)).
-fn judge_peer(door: Door, stream: &UnixStream, serving: &Serving) -> Result<(Place, Origin), Refused> {
+fn judge_peer(door: Door, stream: &UnixStream, serving: &Serving) -> Result<Judged, Refused> {
     let not_permitted =
         |why| Refused { cause: Cause::NotPermitted, error: FrameError::new(ErrorCode::NotPermitted, why) };
     let peer =
@@ -385,9 +391,9 @@ fn judge_peer(door: Door, stream: &UnixStream, serving: &Serving) -> Result<(Pla
         }
         Door::Admin => ConnectionLimits { total: ADMIN_CONNECTIONS_MAX, per_uid: ADMIN_CONNECTIONS_MAX },
     };
-    let place = serving.gate(door).enter(peer.uid(), limits)?;
-    let origin = Origin::Peer(Peer { uid: peer.uid(), gid: peer.gid(), pid: peer.pid() });
-    Ok((place, origin))
+    let is_own = peer.pid().is_some_and(|pid| u32::try_from(pid) == Ok(std::process::id()));
+    let place = if is_own { None } else { Some(serving.gate(door).enter(peer.uid(), limits)?) };
+    Ok(Judged { place, peer: Peer { uid: peer.uid(), gid: peer.gid(), pid: peer.pid() } })
 }
 
 fn why_no_admin(admins: &Admins, uid: u32) -> String {

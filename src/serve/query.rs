@@ -21,12 +21,13 @@ use crate::registry::{BATCH_TARGETS_MAX, Inquiry, Target, View};
 /// nearest cache again.
 const TOGETHER_MAX: usize = 16;
 
-/// Serves one connection until it is over.
-pub(super) async fn serve(stream: UnixStream, serving: Arc<Serving>, stop: CancellationToken) {
+/// Serves one connection until it is over. What the daemon asks itself is not `counted`.
+pub(super) async fn serve(stream: UnixStream, serving: Arc<Serving>, counted: bool, stop: CancellationToken) {
     let deadlines = serving.control.rules().deadlines;
     let mut connection = Connection::new(stream, (QUERY_FRAME_BYTES_MAX, QUERY_ERROR), deadlines, stop);
     let meter = serving.meters.of(AskDoor::Query);
     let share = meter.share();
+    let denials = if counted { &serving.meters.denials } else { &serving.meters.unlogged };
     let mut settled = None;
     loop {
         let filled = connection.fill().await;
@@ -35,13 +36,15 @@ pub(super) async fn serve(stream: UnixStream, serving: Arc<Serving>, stop: Cance
         }
         let mut began = connection.last_read();
         loop {
-            let mut notes = Notes::new(AskDoor::Query, &serving.meters.denials);
+            let mut notes = Notes::new(AskDoor::Query, denials);
             // The state is taken after the bytes have come: promise 2.5.
             let view = serving.registry.view().with(settled.take());
             let outcome = connection.answer(|input, out| answer_all(&view, input, out, &mut notes));
             let wanted = view.take_wanted();
             drop(view);
-            meter.add(share, &notes, began.elapsed());
+            if counted {
+                meter.add(share, &notes, began.elapsed());
+            }
             if connection.flush().await.is_err() || outcome.is_err() {
                 return;
             }

@@ -136,6 +136,8 @@ impl DoorMeter {
 pub(super) struct Meters {
     doors: [DoorMeter; 2],
     pub(super) denials: DenialLog,
+    /// Admits nothing.
+    pub(super) unlogged: DenialLog,
     recent: Recent,
 }
 

@@ -1,0 +1,213 @@
+//! What systemd is told (sd_notify(3)): ready when every door answers, alive while questions are answered, how it goes.
+//!
+//! The daemon knocks at its own doors for that, as its users do. It has a place there beside theirs, and what it asks is
+//! neither counted nor logged.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use keyward_proto::admin::{AdminReply, AdminRequest, StatusReport};
+use keyward_proto::client::{AdminClient, AsyncQueryClient, ClientError};
+use keyward_proto::query::{Asker, Target};
+use sd_notify::NotifyState;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::UnixStream;
+use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::StartError;
+
+/// A door that has not answered after so long does not answer.
+const ANSWER_MAX: Duration = Duration::from_secs(5);
+/// How often the status text is renewed.
+const STATUS_INTERVAL: Duration = Duration::from_secs(10);
+/// Questions within the watchdog's time, so that one that comes late is no death.
+const PINGS: u32 = 4;
+/// Nobody's: the highest id, a code that was never given. It is looked up, hashed and compared as any other.
+const ASKED: &[u8] = b"key 9007199254740991:KEYWARDWATCHDOGXXXXXXXXXX";
+
+/// Whether a service manager wants to be told.
+pub(super) fn is_wanted() -> bool {
+    std::env::var_os("NOTIFY_SOCKET").is_some()
+}
+
+/// Tells the service manager, if there is one that listens. That it does not is its own affair.
+pub(super) fn tell(states: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
+        tracing::debug!(%error, "the service manager was not told");
+    }
+}
+
+/// A reload begins; [`tell_ready`] ends it.
+pub(super) fn tell_reloading() {
+    if let Ok(now) = NotifyState::monotonic_usec_now() {
+        tell(&[NotifyState::Reloading, now]);
+    }
+}
+
+pub(super) fn tell_ready() {
+    tell(&[NotifyState::Ready]);
+}
+
+pub(super) fn tell_stopping() {
+    tell(&[NotifyState::Stopping, NotifyState::Status("stopping: finishing what was received")]);
+}
+
+/// The sockets, by path.
+pub(super) struct Doors {
+    pub(super) query: PathBuf,
+    pub(super) admin: PathBuf,
+    pub(super) http: PathBuf,
+}
+
+/// Says that the daemon is ready once every door has answered, then until the stop how it goes, and that it lives.
+///
+/// # Errors
+/// When a door does not answer; everything is stopped then.
+pub(super) async fn attend(doors: Doors, stop: CancellationToken) -> Result<(), StartError> {
+    if let Err((door, why)) = knock(&doors).await {
+        if stop.is_cancelled() {
+            return Ok(());
+        }
+        stop.cancel();
+        return Err(StartError::NoAnswer(door, why));
+    }
+    tell_ready();
+    let watchdog = async {
+        match sd_notify::watchdog_enabled() {
+            Some(limit) => ping(&doors.query, limit / PINGS).await,
+            None => std::future::pending().await,
+        }
+    };
+    let status = async {
+        let mut ticks = interval(STATUS_INTERVAL);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            tell_status(&doors.admin).await;
+        }
+    };
+    tokio::select! {
+        () = stop.cancelled() => Ok(()),
+        () = watchdog => Ok(()),
+        () = status => Ok(()),
+    }
+}
+
+/// Asks each door once.
+async fn knock(doors: &Doors) -> Result<(), (PathBuf, String)> {
+    let named = |path: &Path, why: String| (path.to_path_buf(), why);
+    ask(&mut None, &doors.query).await.map_err(|why| named(&doors.query, why))?;
+    let admin = doors.admin.clone();
+    let asked = tokio::task::spawn_blocking(move || ask_admin(&admin)).await;
+    match asked {
+        // A refusal in words is an answer.
+        Ok(Ok(_) | Err(ClientError::Refused(_))) => {}
+        Ok(Err(error)) => return Err(named(&doors.admin, error.to_string())),
+        Err(error) => return Err(named(&doors.admin, error.to_string())),
+    }
+    match timeout(ANSWER_MAX, ask_http(&doors.http)).await {
+        Ok(asked) => asked.map_err(|error| named(&doors.http, error.to_string())),
+        Err(late) => Err(named(&doors.http, late.to_string())),
+    }
+}
+
+/// Pings for as long as questions are answered. One that is not answered is said, and the watchdog's time runs on.
+async fn ping(query: &Path, every: Duration) {
+    let mut client = None;
+    let mut ticks = interval(every);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        match ask(&mut client, query).await {
+            Ok(()) => tell(&[NotifyState::Watchdog]),
+            Err(why) => tracing::error!(%why, "the daemon does not answer its own question: no sign of life is given"),
+        }
+    }
+}
+
+/// Asks a question on a connection that is kept. Any verdict is an answer.
+async fn ask(client: &mut Option<AsyncQueryClient>, path: &Path) -> Result<(), String> {
+    let asked = async {
+        let mut open = match client.take() {
+            Some(open) => open,
+            None => AsyncQueryClient::connect(path).await?,
+        };
+        let asker = Asker { credential: Some(ASKED), ..Asker::default() };
+        open.check(asker, Target::Endpoint { method: b"GET", path: b"/" }).await?;
+        *client = Some(open);
+        Ok::<(), ClientError>(())
+    };
+    match timeout(ANSWER_MAX, asked).await {
+        Ok(asked) => asked.map_err(|error| error.to_string()),
+        Err(late) => Err(late.to_string()),
+    }
+}
+
+fn ask_admin(path: &Path) -> Result<AdminReply, ClientError> {
+    let mut client = AdminClient::connect(path)?;
+    client.set_timeout(Some(ANSWER_MAX))?;
+    client.call(&AdminRequest::Status)
+}
+
+/// Any HTTP answer is one: with a full disk it is 503, and questions are answered.
+async fn ask_http(path: &Path) -> io::Result<()> {
+    const PREFIX: &[u8] = b"HTTP/1.1 ";
+    let mut stream = UnixStream::connect(path).await?;
+    stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: keyward\r\nConnection: close\r\n\r\n").await?;
+    let mut answer = [0; PREFIX.len()];
+    stream.read_exact(&mut answer).await?;
+    if answer == PREFIX { Ok(()) } else { Err(io::Error::other("the answer is not HTTP")) }
+}
+
+async fn tell_status(admin: &Path) {
+    let admin = admin.to_path_buf();
+    if let Ok(Ok(AdminReply::Status(report))) = tokio::task::spawn_blocking(move || ask_admin(&admin)).await {
+        tell(&[NotifyState::Status(&status_text(&report))]);
+    }
+}
+
+fn status_text(report: &StatusReport) -> String {
+    let credentials = report.keys + report.tokens + report.sessions;
+    let rate = report.recent_questions * 1_000 / report.recent_millis.max(1);
+    let mut text = format!(
+        "{} credentials, {} sets, {} q/s",
+        with_commas(credentials),
+        with_commas(report.tag_sets),
+        with_commas(rate)
+    );
+    match report.alarms.len() {
+        0 => {}
+        1 => text.push_str(", 1 alarm: see keyward status"),
+        alarms => text.push_str(&format!(", {alarms} alarms: see keyward status")),
+    }
+    text
+}
+
+fn with_commas(number: u64) -> String {
+    let digits = number.to_string();
+    let first = digits.len() % 3;
+    let mut text = String::new();
+    for (place, digit) in digits.chars().enumerate() {
+        if place > 0 && place % 3 == first {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_grouped_by_thousands() {
+        let cases =
+            [(0, "0"), (12, "12"), (999, "999"), (1_000, "1,000"), (12_345, "12,345"), (1_204_332, "1,204,332")];
+        for (number, text) in cases {
+            assert_eq!(with_commas(number), text);
+        }
+    }
+}
