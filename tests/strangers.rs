@@ -199,6 +199,16 @@ fn while_hanging_up<R>(listener: UnixListener, act: impl FnOnce() -> R) -> (R, u
 }
 
 #[test]
+fn a_loopback_port_that_somebody_else_holds_refuses_the_start() {
+    let home = Home::new();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let config = home.config(&format!("[http]\nlisten = '{}'", taken.local_addr().unwrap()));
+    let output =
+        home.serve_command().arg("--config").arg(config).stderr(std::process::Stdio::piped()).output().unwrap();
+    assert!(!output.status.success() && errors(&output).contains("free the port"), "{}", errors(&output));
+}
+
+#[test]
 fn a_backup_and_an_export_are_not_written_through_a_link() {
     let home = Home::new();
     let _daemon = home.start();
