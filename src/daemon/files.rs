@@ -125,7 +125,7 @@ impl DirectoryLock {
     pub(super) fn take(directory: &Path) -> Result<Self, DirectoryError> {
         let io = |error| DirectoryError::Io(directory.to_path_buf(), error);
         let path = directory.join(LOCK_FILE);
-        let file = open_lock(&path)?;
+        let file = open_lock(directory, &path)?;
         let (lock, home) = (file.metadata().map_err(io)?, std::fs::metadata(directory).map_err(io)?);
         if !lock.is_file() || lock.nlink() != 1 {
             return Err(DirectoryError::NoLock(path));
@@ -144,11 +144,11 @@ impl DirectoryLock {
 
 /// Never through a link, nor by waiting for a pipe's reader: root opens it, as for `doctor`, in a directory of another
 /// user, to whom it then gives what it opened.
-fn open_lock(path: &Path) -> Result<File, DirectoryError> {
+fn open_lock(directory: &Path, path: &Path) -> Result<File, DirectoryError> {
     let flags = (OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK).bits();
     let opened = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).custom_flags(flags).open(path);
     opened.map_err(|error| match error.raw_os_error().map(Errno::from_raw) {
         Some(Errno::ELOOP | Errno::ENXIO | Errno::EISDIR) => DirectoryError::NoLock(path.to_path_buf()),
-        Some(_) | None => DirectoryError::Io(path.to_path_buf(), error),
+        Some(_) | None => DirectoryError::Io(directory.to_path_buf(), error),
     })
 }

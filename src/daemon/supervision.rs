@@ -5,6 +5,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::Duration;
 
 use keyward_proto::admin::{AdminReply, AdminRequest, StatusReport};
@@ -24,34 +25,66 @@ const ANSWER_MAX: Duration = Duration::from_secs(5);
 const STATUS_INTERVAL: Duration = Duration::from_secs(10);
 /// Questions within the watchdog's time, so that one that comes late is no death.
 const PINGS: u32 = 4;
+/// News that wait to be told.
+const NEWS_MAX: usize = 16;
 /// Nobody's: the highest id, a code that was never given. It is looked up, hashed and compared as any other.
 const ASKED: &[u8] = b"key 9007199254740991:KEYWARDWATCHDOGXXXXXXXXXX";
 
-/// Whether a service manager wants to be told.
-pub(super) fn is_wanted() -> bool {
-    std::env::var_os("NOTIFY_SOCKET").is_some()
+/// What the service manager is told.
+pub(super) enum News {
+    Ready,
+    Reloading,
+    Stopping,
+    Alive,
+    Status(String),
 }
 
-/// Tells the service manager, if there is one that listens. That it does not is its own affair.
-pub(super) fn tell(states: &[NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(states) {
+/// Tells the service manager what there is to tell, in order, if there is one.
+#[derive(Clone)]
+pub(super) struct Teller(Option<SyncSender<News>>);
+
+impl Teller {
+    /// On a thread of its own: a manager that does not listen must not hold up questions.
+    pub(super) fn start() -> io::Result<Self> {
+        if std::env::var_os("NOTIFY_SOCKET").is_none() {
+            return Ok(Self(None));
+        }
+        let (sender, news) = sync_channel(NEWS_MAX);
+        std::thread::Builder::new().name("notifier".to_string()).spawn(move || {
+            for news in news {
+                pass_on(&news);
+            }
+        })?;
+        Ok(Self(Some(sender)))
+    }
+
+    pub(super) const fn is_heard(&self) -> bool {
+        self.0.is_some()
+    }
+
+    /// What finds no room is dropped: the manager has not listened for long, and newer news come.
+    pub(super) fn tell(&self, news: News) {
+        if let Some(sender) = &self.0 {
+            let _ = sender.try_send(news);
+        }
+    }
+}
+
+fn pass_on(news: &News) {
+    let told = match news {
+        News::Ready => sd_notify::notify(&[NotifyState::Ready]),
+        News::Reloading => {
+            NotifyState::monotonic_usec_now().and_then(|now| sd_notify::notify(&[NotifyState::Reloading, now]))
+        }
+        News::Stopping => {
+            sd_notify::notify(&[NotifyState::Stopping, NotifyState::Status("stopping: finishing what was received")])
+        }
+        News::Alive => sd_notify::notify(&[NotifyState::Watchdog]),
+        News::Status(text) => sd_notify::notify(&[NotifyState::Status(text)]),
+    };
+    if let Err(error) = told {
         tracing::debug!(%error, "the service manager was not told");
     }
-}
-
-/// A reload begins; [`tell_ready`] ends it.
-pub(super) fn tell_reloading() {
-    if let Ok(now) = NotifyState::monotonic_usec_now() {
-        tell(&[NotifyState::Reloading, now]);
-    }
-}
-
-pub(super) fn tell_ready() {
-    tell(&[NotifyState::Ready]);
-}
-
-pub(super) fn tell_stopping() {
-    tell(&[NotifyState::Stopping, NotifyState::Status("stopping: finishing what was received")]);
 }
 
 /// The sockets, by path.
@@ -65,7 +98,7 @@ pub(super) struct Doors {
 ///
 /// # Errors
 /// When a door does not answer; everything is stopped then.
-pub(super) async fn attend(doors: Doors, stop: CancellationToken) -> Result<(), StartError> {
+pub(super) async fn attend(doors: Doors, teller: Teller, stop: CancellationToken) -> Result<(), StartError> {
     if let Err((door, why)) = knock(&doors).await {
         if stop.is_cancelled() {
             return Ok(());
@@ -73,10 +106,10 @@ pub(super) async fn attend(doors: Doors, stop: CancellationToken) -> Result<(), 
         stop.cancel();
         return Err(StartError::NoAnswer(door, why));
     }
-    tell_ready();
+    teller.tell(News::Ready);
     let watchdog = async {
         match sd_notify::watchdog_enabled() {
-            Some(limit) => ping(&doors.query, limit / PINGS).await,
+            Some(limit) => ping(&doors.query, limit / PINGS, &teller).await,
             None => std::future::pending().await,
         }
     };
@@ -85,7 +118,7 @@ pub(super) async fn attend(doors: Doors, stop: CancellationToken) -> Result<(), 
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
-            tell_status(&doors.admin).await;
+            tell_status(&doors.admin, &teller).await;
         }
     };
     tokio::select! {
@@ -114,14 +147,14 @@ async fn knock(doors: &Doors) -> Result<(), (PathBuf, String)> {
 }
 
 /// Pings for as long as questions are answered. One that is not answered is said, and the watchdog's time runs on.
-async fn ping(query: &Path, every: Duration) {
+async fn ping(query: &Path, every: Duration, teller: &Teller) {
     let mut client = None;
     let mut ticks = interval(every);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
         match ask(&mut client, query).await {
-            Ok(()) => tell(&[NotifyState::Watchdog]),
+            Ok(()) => teller.tell(News::Alive),
             Err(why) => tracing::error!(%why, "the daemon does not answer its own question: no sign of life is given"),
         }
     }
@@ -161,10 +194,10 @@ async fn ask_http(path: &Path) -> io::Result<()> {
     if answer == PREFIX { Ok(()) } else { Err(io::Error::other("the answer is not HTTP")) }
 }
 
-async fn tell_status(admin: &Path) {
+async fn tell_status(admin: &Path, teller: &Teller) {
     let admin = admin.to_path_buf();
     if let Ok(Ok(AdminReply::Status(report))) = tokio::task::spawn_blocking(move || ask_admin(&admin)).await {
-        tell(&[NotifyState::Status(&status_text(&report))]);
+        teller.tell(News::Status(status_text(&report)));
     }
 }
 

@@ -141,8 +141,6 @@ pub struct Summary {
     pub agents: u64,
     /// How much there is of the rest.
     pub counts: Counts,
-    /// Targets judged since the start.
-    pub questions: u64,
     /// Whether changes are taken.
     pub writable: bool,
     /// What is wrong.
@@ -341,7 +339,6 @@ impl Registry {
             clock_behind,
             agents: view.directory().live_ids(Kind::Agent).len() as u64,
             counts: view.counts(),
-            questions: self.shared.reading.questions(),
             writable: self.is_writable(),
             alarms,
             commits,
