@@ -37,6 +37,7 @@ mod pages;
 mod planted;
 mod records;
 mod rotate;
+mod series;
 mod status;
 mod tables;
 mod times;

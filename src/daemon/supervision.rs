@@ -9,7 +9,8 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::Duration;
 
 use keyward_proto::admin::{AdminReply, AdminRequest, StatusReport};
-use keyward_proto::client::{AdminClient, AsyncQueryClient, ClientError};
+use keyward_proto::client::{AsyncQueryClient, ClientError};
+use keyward_proto::frame::{self, ADMIN_FRAME_BYTES_MAX};
 use keyward_proto::query::{Asker, Target};
 use sd_notify::NotifyState;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -99,10 +100,12 @@ pub(super) struct Doors {
 /// # Errors
 /// When a door does not answer; everything is stopped then.
 pub(super) async fn attend(doors: Doors, teller: Teller, stop: CancellationToken) -> Result<(), StartError> {
-    if let Err((door, why)) = knock(&doors).await {
-        if stop.is_cancelled() {
-            return Ok(());
-        }
+    let knocked = tokio::select! {
+        // What is asked then waits for the next daemon.
+        () = stop.cancelled() => return Ok(()),
+        knocked = knock(&doors) => knocked,
+    };
+    if let Err((door, why)) = knocked {
         stop.cancel();
         return Err(StartError::NoAnswer(door, why));
     }
@@ -132,13 +135,10 @@ pub(super) async fn attend(doors: Doors, teller: Teller, stop: CancellationToken
 async fn knock(doors: &Doors) -> Result<(), (PathBuf, String)> {
     let named = |path: &Path, why: String| (path.to_path_buf(), why);
     ask(&mut None, &doors.query).await.map_err(|why| named(&doors.query, why))?;
-    let admin = doors.admin.clone();
-    let asked = tokio::task::spawn_blocking(move || ask_admin(&admin)).await;
-    match asked {
-        // A refusal in words is an answer.
-        Ok(Ok(_) | Err(ClientError::Refused(_))) => {}
-        Ok(Err(error)) => return Err(named(&doors.admin, error.to_string())),
-        Err(error) => return Err(named(&doors.admin, error.to_string())),
+    // A refusal in words is an answer.
+    match timeout(ANSWER_MAX, ask_admin(&doors.admin)).await {
+        Ok(asked) => asked.map(drop).map_err(|error| named(&doors.admin, error.to_string()))?,
+        Err(late) => return Err(named(&doors.admin, late.to_string())),
     }
     match timeout(ANSWER_MAX, ask_http(&doors.http)).await {
         Ok(asked) => asked.map_err(|error| named(&doors.http, error.to_string())),
@@ -178,10 +178,20 @@ async fn ask(client: &mut Option<AsyncQueryClient>, path: &Path) -> Result<(), S
     }
 }
 
-fn ask_admin(path: &Path) -> Result<AdminReply, ClientError> {
-    let mut client = AdminClient::connect(path)?;
-    client.set_timeout(Some(ANSWER_MAX))?;
-    client.call(&AdminRequest::Status)
+/// Asks for the status. Not as a client does: told that this daemon stops, it would ask the next one, and wait for it.
+async fn ask_admin(path: &Path) -> io::Result<AdminReply> {
+    let mut request = Vec::new();
+    AdminRequest::Status.put(&mut request, 1);
+    let mut stream = UnixStream::connect(path).await?;
+    stream.write_all(&request).await?;
+    let mut received = Vec::new();
+    while stream.read_buf(&mut received).await? > 0 {
+        let frame = frame::split(&received, ADMIN_FRAME_BYTES_MAX).map_err(io::Error::other)?;
+        if let Some((frame, _)) = frame {
+            return AdminReply::decode(&frame).map_err(io::Error::other);
+        }
+    }
+    Err(io::ErrorKind::UnexpectedEof.into())
 }
 
 /// Any HTTP answer is one: with a full disk it is 503, and questions are answered.
@@ -195,8 +205,7 @@ async fn ask_http(path: &Path) -> io::Result<()> {
 }
 
 async fn tell_status(admin: &Path, teller: &Teller) {
-    let admin = admin.to_path_buf();
-    if let Ok(Ok(AdminReply::Status(report))) = tokio::task::spawn_blocking(move || ask_admin(&admin)).await {
+    if let Ok(Ok(AdminReply::Status(report))) = timeout(ANSWER_MAX, ask_admin(admin)).await {
         teller.tell(News::Status(status_text(&report)));
     }
 }

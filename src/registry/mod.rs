@@ -9,6 +9,7 @@ mod clock;
 mod histogram;
 mod marks;
 mod plan;
+mod priority;
 mod proofs;
 mod reading;
 mod sweep;
@@ -193,7 +194,10 @@ impl Registry {
             .name("writer".into())
             .spawn({
                 let shared = Arc::clone(&shared);
-                move || run_writer(writer, &received, &shared)
+                move || {
+                    priority::stand_back();
+                    run_writer(writer, &received, &shared);
+                }
             })
             .map_err(|error| OpenError::Io(path.clone(), error))?;
         let pool = Pool::start(Arc::clone(&shared.reading.proofs)).map_err(|error| OpenError::Io(path, error))?;

@@ -21,11 +21,18 @@ const LINGER_BYTES_MAX: u64 = 64 * 1024;
 /// And for so long.
 const LINGER: Duration = Duration::from_secs(1);
 
+/// Who has just connected is about to ask, and can't know that a stop came between: it is waited for, for so long after
+/// the connection was made. A proxy that opens a connection for a request counts it as failed when it ends without an answer,
+/// while of one that it kept it knows that it may have ended.
+const FIRST_REQUEST: Duration = Duration::from_millis(100);
+
 pub(super) struct Watched<S> {
     stream: S,
     reader: HeadReader,
     refusal: Option<Refusal>,
     deadlines: Deadlines,
+    /// Until the first byte.
+    is_new: bool,
     head_began: Instant,
     last_byte: Instant,
     /// Fires no later than the deadline of the read that waits.
@@ -43,6 +50,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Watched<S> {
             reader: HeadReader::new(),
             refusal: None,
             deadlines,
+            is_new: true,
             head_began: now,
             last_byte: now,
             read_alarm: Box::pin(sleep_until(now + deadlines.idle)),
@@ -69,6 +77,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Watched<S> {
     /// refusal of what follows them.
     fn note_read(&mut self, buffer: &mut ReadBuf<'_>, start: usize) -> io::Result<()> {
         self.last_byte = Instant::now();
+        self.is_new = false;
         let bytes = &buffer.filled()[start..];
         let outcome = self.reader.take(bytes);
         if self.reader.head_bytes() <= bytes.len() {
@@ -89,13 +98,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Watched<S> {
 
     /// Nothing to read: waits on, until the deadline or the stop.
     fn wait(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.stop.is_cancelled() {
+        let stopping = self.stop.is_cancelled();
+        if stopping && !self.is_new {
             // What was received is answered; nothing will follow.
             return Poll::Ready(Ok(()));
         }
         let in_head = self.reader.progress() == Progress::Head;
-        let deadline =
-            if in_head { self.head_began + self.deadlines.frame } else { self.last_byte + self.deadlines.idle };
+        let deadline = if in_head {
+            self.head_began + self.deadlines.frame
+        } else {
+            self.last_byte + if stopping { FIRST_REQUEST } else { self.deadlines.idle }
+        };
         // Left alone while it is early enough: most requests come whole, and setting it costs a lock.
         if deadline < self.read_alarm.deadline() {
             self.read_alarm.as_mut().reset(deadline);
