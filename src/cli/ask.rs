@@ -3,7 +3,6 @@
 use std::os::unix::ffi::OsStrExt;
 
 use keyward_proto::admin::{self, AdminReply, AdminRequest, SetText};
-use keyward_proto::client::ClientError;
 use keyward_proto::query::{Asker, Mode, Reason, Target, Verdict};
 use serde::Serialize;
 
@@ -37,15 +36,16 @@ pub(super) fn check(context: &Context, args: &Check) -> Result<Exit, CliError> {
     Ok(verdict_exit(&verdict))
 }
 
-fn ask(context: &Context, args: &Check, asker: Asker<'_>) -> Result<Verdict, ClientError> {
+fn ask(context: &Context, args: &Check, asker: Asker<'_>) -> Result<Verdict, CliError> {
     let mut client = context.query()?;
-    if let (Some(method), Some(path)) = (&args.method, &args.path) {
-        return client.check(asker, Target::Endpoint { method: method.as_bytes(), path: path.as_bytes() });
-    }
-    if args.tags.is_empty() {
-        return client.who(asker);
-    }
-    client.check(asker, Target::Tags(args.tags.iter().map(|tag| tag.as_bytes()).collect()))
+    let verdict = if let (Some(method), Some(path)) = (&args.method, &args.path) {
+        client.check(asker, Target::Endpoint { method: method.as_bytes(), path: path.as_bytes() })
+    } else if args.tags.is_empty() {
+        client.who(asker)
+    } else {
+        client.check(asker, Target::Tags(args.tags.iter().map(|tag| tag.as_bytes()).collect()))
+    };
+    Ok(verdict?)
 }
 
 fn verdict_exit(verdict: &Verdict) -> Exit {

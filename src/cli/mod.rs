@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use clap::Parser;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use keyward_proto::admin::{self, AdminReply, AdminRequest};
-use keyward_proto::client::{AdminClient, ApplyOutcome, ClientError, QueryClient};
+use keyward_proto::client::{AdminClient, ApplyOutcome, QueryClient};
 
 use crate::config::{Config, ConfigError, DEFAULT_RUNTIME_DIR, Source};
 
@@ -34,6 +34,7 @@ mod new_file;
 mod openapi;
 mod output;
 mod pages;
+mod planted;
 mod records;
 mod rotate;
 mod series;
@@ -181,12 +182,16 @@ struct Context {
 }
 
 impl Context {
-    fn admin(&self) -> Result<AdminClient, ClientError> {
-        AdminClient::connect(&self.runtime.join(ADMIN_SOCKET))
+    fn admin(&self) -> Result<AdminClient, CliError> {
+        let socket = self.runtime.join(ADMIN_SOCKET);
+        planted::refuse_planted(&socket)?;
+        Ok(AdminClient::connect(&socket)?)
     }
 
-    fn query(&self) -> Result<QueryClient, ClientError> {
-        QueryClient::connect(&self.runtime.join(QUERY_SOCKET))
+    fn query(&self) -> Result<QueryClient, CliError> {
+        let socket = self.runtime.join(QUERY_SOCKET);
+        planted::refuse_planted(&socket)?;
+        Ok(QueryClient::connect(&socket)?)
     }
 
     /// One request on a connection of its own.

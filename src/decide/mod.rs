@@ -466,3 +466,6 @@ fn agent_permits(outcome: Outcome) -> Result<(), Reason> {
         Outcome::Denied | Outcome::NotGranted => Err(Reason::AgentNotPermitted),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -32,6 +32,8 @@ impl Pepper {
     /// `BLAKE3-keyed(pepper, mode, id, code)` (section 2.2): the mode's byte, the id big-endian, the code.
     #[must_use]
     pub fn hash(&self, mode: Mode, id: u64, code: PresentedCode<'_>) -> CodeHash {
+        #[cfg(test)]
+        HASHES_MADE.with(|made| made.set(made.get() + 1));
         const PREFIX_BYTES: usize = 1 + 8;
         let mut input = [0; PREFIX_BYTES + CODE_BYTES_MAX];
         input[0] = mode.number();
@@ -226,6 +228,18 @@ impl Code {
     pub fn expose(&self) -> &[u8] {
         &self.0
     }
+}
+
+#[cfg(test)]
+thread_local! {
+    /// For tests of what a question costs.
+    static HASHES_MADE: std::cell::Cell<u32> = const { std::cell::Cell::new(0) };
+}
+
+/// How many hashes of codes this thread has made.
+#[cfg(test)]
+pub(crate) fn hashes_made() -> u32 {
+    HASHES_MADE.with(std::cell::Cell::get)
 }
 
 #[cfg(test)]

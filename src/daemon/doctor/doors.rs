@@ -22,6 +22,7 @@ const SOCKETS: [&str; 3] = [QUERY_SOCKET, ADMIN_SOCKET, HTTP_SOCKET];
 const ANSWER_MAX: Duration = Duration::from_secs(5);
 const OTHERS: u32 = 0o007;
 const OTHERS_WRITE: u32 = 0o002;
+const GROUP_WRITES: u32 = 0o020;
 
 /// A daemon that was met.
 pub(super) struct Met {
@@ -99,6 +100,10 @@ fn look_at_directory(path: &Path, findings: &mut Findings) {
         Ok(found) if found.mode() & OTHERS_WRITE != 0 => {
             let what = format!("anybody may write in {}, and put another socket there", path.display());
             findings.problem(CHECK, what, format!("chmod o-w {}", path.display()));
+        }
+        Ok(found) if found.mode() & GROUP_WRITES != 0 => {
+            let what = format!("the group of {} may write in it, and put another socket there", path.display());
+            findings.problem(CHECK, what, format!("chmod g-w {}", path.display()));
         }
         Ok(found) => findings.ok(CHECK, format!("{} ({})", path.display(), shown(&found))),
     }
