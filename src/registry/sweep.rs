@@ -12,10 +12,10 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
-use super::{Shared, priority};
 use super::audit::Origin;
 use super::plan::{Order, Refusal, Sweep};
 use super::writer::{Job, Ordered};
+use super::{Shared, priority};
 use crate::directory::Directory;
 use crate::model::{Id, Kind, Mode, UnixSeconds};
 
