@@ -3,11 +3,10 @@
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
 
-use crate::machine::{Machine, text};
+use crate::machine::Machine;
 use crate::support::{KEYWARD, say, skipped};
 
 pub(crate) const SERVICE: &str = "keyward.service";
-pub(crate) const SOCKETS: [&str; 3] = ["keyward-query.socket", "keyward-admin.socket", "keyward-http.socket"];
 pub(crate) const QUERY: &str = "/run/keyward/query.sock";
 pub(crate) const ADMIN: &str = "/run/keyward/admin.sock";
 pub(crate) const HTTP: &str = "/run/keyward/http.sock";
@@ -42,7 +41,8 @@ impl Host {
         let machine = MACHINE.get_or_init(|| boot().map(Mutex::new)).as_ref()?;
         // A test that failed leaves nothing that the next one does not clear.
         let machine = machine.lock().unwrap_or_else(PoisonError::into_inner);
-        reset(&machine);
+        undo(&machine);
+        machine.shell("rm -rf /var/lib/keyward/*");
         let said = machine.ok(&["journalctl", "--quiet", "--lines=0", "--show-cursor"]);
         let cursor = said.trim().trim_start_matches("-- cursor: ").to_owned();
         Some(Self { machine, cursor })
@@ -55,6 +55,11 @@ impl Host {
         host.ok(&["systemctl", "start", SERVICE]);
         host.ok(&["keyward", "apply", "/root/world.json"]);
         Some(host)
+    }
+
+    /// Takes back all settings, and keeps the data.
+    pub(crate) fn undo(&self) {
+        undo(&self.machine);
     }
 
     /// What the service and systemd said of it since the test began.
@@ -120,15 +125,14 @@ fn install(machine: &Machine) {
     );
 }
 
-/// Undoes what a test may have done.
-fn reset(machine: &Machine) {
+/// Takes back all settings that a test may have made; the sockets are on and the service is stopped then.
+fn undo(machine: &Machine) {
     machine.put(PEPPER, format!("{}\n", "5a".repeat(32)), 0o600);
-    let line = "
-        systemctl stop keyward.service keyward-{query,admin,http}.socket
-        rm -rf /etc/systemd/system/keyward*.d /var/lib/keyward/* /etc/keyward/keyward.toml
-        systemctl daemon-reload
-        systemctl reset-failed 'keyward*'
-        systemctl start keyward-{query,admin,http}.socket";
-    let output = machine.run(&["bash", "-euc", line]);
-    assert!(output.status.success(), "{}", text(&output.stderr));
+    machine.shell(
+        "systemctl stop keyward.service keyward-{query,admin,http}.socket
+         rm -rf /etc/systemd/system/keyward*.d /etc/keyward/keyward.toml
+         systemctl daemon-reload
+         systemctl reset-failed 'keyward*'
+         systemctl start keyward-{query,admin,http}.socket",
+    );
 }

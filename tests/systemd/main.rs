@@ -4,7 +4,9 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod doors;
 mod host;
 mod machine;
 mod root;
 mod sandbox;
+mod starting;

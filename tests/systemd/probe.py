@@ -1,11 +1,11 @@
 """Tries what a service that was taken over might try, and prints a line for each: its name, then "done" or why not.
 probe.py FOLDER PID: a folder that this user may write, and another process of this user."""
-import ctypes, mmap, os, platform, socket, stat, struct, sys, tempfile
+import ctypes, errno, mmap, os, platform, socket, stat, struct, sys
 
 LIBC = ctypes.CDLL(None, use_errno=True)
 FOLDER, OTHER = sys.argv[1], sys.argv[2]
-INIT_MODULE, PERSONALITY, KEXEC_LOAD, BPF, KEYCTL, IO_URING_SETUP = {
-    "x86_64": (175, 135, 246, 321, 250, 425), "aarch64": (105, 92, 104, 280, 219, 425)}[platform.machine()]
+INIT_MODULE, PERSONALITY, KEXEC_LOAD, BPF, KEYCTL = {
+    "x86_64": (175, 135, 246, 321, 250), "aarch64": (105, 92, 104, 280, 219)}[platform.machine()]
 CLONE_NEWUSER, CLONE_NEWNS, PTRACE_ATTACH, PTRACE_DETACH, FIFO = 0x10000000, 0x20000, 16, 17, 1
 
 def checked(result):
@@ -66,7 +66,7 @@ PROBES = {
     "memory W+X": lambda: mmap.mmap(-1, 4096, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC),
     "memory W then X": write_then_execute,
     "ptrace": attach,
-    "memory of another process": lambda: open(f"/proc/{OTHER}/mem", "rb+"),
+    "memory of another user's process": lambda: open("/proc/1/mem", "rb+"),
     "mount": mount,
     "mount in a user namespace": lambda: in_child(lambda: (checked(LIBC.unshare(CLONE_NEWUSER | CLONE_NEWNS)), mount())),
     "user namespace": lambda: in_child(lambda: checked(LIBC.unshare(CLONE_NEWUSER))),
@@ -82,7 +82,6 @@ PROBES = {
     "personality": lambda: call(PERSONALITY, 0x0040000),
     "bpf": lambda: call(BPF, 0, 0, 0),
     "keyring": lambda: call(KEYCTL, 0, -3, 0),
-    "io_uring": lambda: call(IO_URING_SETUP, 1, 0),
     "write own folder": lambda: open(os.path.join(FOLDER, "file"), "w"),
 }
 
@@ -91,4 +90,4 @@ for name, probe in PROBES.items():
         probe()
         print(f"{name}: done")
     except OSError as error:
-        print(f"{name}: {error.strerror}")
+        print(f"{name}: {errno.errorcode[error.errno]}")

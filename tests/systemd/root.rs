@@ -36,7 +36,17 @@ fn make(root: &Path, suite: &str, mirror: &str) -> Result<(), String> {
     say(&format!("making the root {} with debootstrap, once", root.display()));
     let work = TempDir::with_prefix("kw").unwrap();
     let output = Command::new("unshare")
-        .args(["--mount", "--propagation=private", "--pid", "--fork", "--kill-child=KILL", "bash", "-c", SCRIPT, "root.sh"])
+        .args([
+            "--mount",
+            "--propagation=private",
+            "--pid",
+            "--fork",
+            "--kill-child=KILL",
+            "bash",
+            "-c",
+            SCRIPT,
+            "root.sh",
+        ])
         .args([work.path(), root])
         .args([suite, mirror, PACKAGES])
         .stdin(Stdio::null())
