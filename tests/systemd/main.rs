@@ -6,6 +6,7 @@ mod support;
 
 mod doors;
 mod host;
+mod load;
 mod machine;
 mod root;
 mod sandbox;

@@ -8,10 +8,11 @@ cd "$work/root"
 rm -rf var/cache/apt/archives/*.deb var/lib/apt/lists/*
 # What would reach out of the machine into the one it runs on, or only takes time.
 for unit in systemd-sysctl.service sys-kernel-debug.mount sys-kernel-tracing.mount dev-hugepages.mount \
-    apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub_all.timer fstrim.timer getty.target \
-    nginx.service; do
+    apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub_all.timer fstrim.timer getty.target; do
     ln -sf /dev/null "etc/systemd/system/$unit"
 done
+# Started by the test that wants it.
+rm -f etc/systemd/system/multi-user.target.wants/nginx.service
 rm -rf "$target.new"
 cp -a "$work/root" "$target.new"
 mv "$target.new" "$target"
