@@ -4,8 +4,8 @@ import ctypes, errno, mmap, os, platform, socket, stat, struct, sys
 
 LIBC = ctypes.CDLL(None, use_errno=True)
 FOLDER, OTHER = sys.argv[1], sys.argv[2]
-INIT_MODULE, PERSONALITY, KEXEC_LOAD, BPF, KEYCTL = {
-    "x86_64": (175, 135, 246, 321, 250), "aarch64": (105, 92, 104, 280, 219)}[platform.machine()]
+INIT_MODULE, PERSONALITY, KEXEC_LOAD, BPF, KEYCTL, IO_URING_SETUP = {
+    "x86_64": (175, 135, 246, 321, 250, 425), "aarch64": (105, 92, 104, 280, 219, 425)}[platform.machine()]
 CLONE_NEWUSER, CLONE_NEWNS, PTRACE_ATTACH, PTRACE_DETACH, FIFO = 0x10000000, 0x20000, 16, 17, 1
 
 def checked(result):
@@ -42,6 +42,13 @@ def in_child(what):
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     if code:
         raise OSError(code, os.strerror(code) if code > 0 else f"signal {-code}")
+
+def own_program(folder):
+    path = os.path.join(folder, f"program{os.getpid()}")
+    with open(path, "w") as file:
+        file.write("#!/bin/sh\n")
+        os.chmod(path, 0o700)
+    os.execv(path, [path])
 
 def mount():
     checked(LIBC.mount(b"none", FOLDER.encode(), b"tmpfs", 0, None))
@@ -81,6 +88,13 @@ PROBES = {
     "real time": lambda: os.sched_setscheduler(0, FIFO, os.sched_param(1)),
     "personality": lambda: call(PERSONALITY, 0x0040000),
     "bpf": lambda: call(BPF, 0, 0, 0),
+    "another program": lambda: in_child(lambda: os.execv("/usr/bin/true", ["true"])),
+    "own program in own folder": lambda: in_child(lambda: own_program(FOLDER)),
+    "own program in /tmp": lambda: in_child(lambda: own_program("/tmp")),
+    "own program in /var/tmp": lambda: in_child(lambda: own_program("/var/tmp")),
+    "own program in /dev/shm": lambda: in_child(lambda: own_program("/dev/shm")),
+    "own program in /run/keyward": lambda: in_child(lambda: own_program("/run/keyward")),
+    "io_uring": lambda: call(IO_URING_SETUP, 1, ctypes.addressof(ctypes.create_string_buffer(120))),
     "keyring": lambda: call(KEYCTL, 0, -3, 0),
     "write own folder": lambda: open(os.path.join(FOLDER, "file"), "w"),
 }

@@ -7,7 +7,7 @@ use crate::machine::{Machine, text};
 use crate::support::wait_until;
 
 /// What `probe.py` tries, and must be refused.
-const REFUSED: [(&str, Outside); 35] = [
+const REFUSED: [(&str, Outside); 42] = [
     ("socket inet", Outside::Open),
     ("socket inet6", Outside::Open),
     ("socket netlink", Outside::Open),
@@ -42,6 +42,13 @@ const REFUSED: [(&str, Outside); 35] = [
     ("real time", Outside::Closed),
     ("personality", Outside::Open),
     ("bpf", Outside::Closed),
+    ("another program", Outside::Open),
+    ("own program in own folder", Outside::Open),
+    ("own program in /tmp", Outside::Open),
+    ("own program in /var/tmp", Outside::Open),
+    ("own program in /dev/shm", Outside::Closed),
+    ("own program in /run/keyward", Outside::Closed),
+    ("io_uring", Outside::Closed),
     ("keyring", Outside::Closed),
 ];
 /// And what must work, or the probes would prove nothing.
@@ -92,7 +99,8 @@ fn probe_outside(host: &Machine) -> BTreeMap<String, String> {
 /// As the service: the shipped unit with another program.
 fn probe_inside(host: &Host) -> BTreeMap<String, String> {
     let program = probe("/var/lib/keyward/probe").replace('$', "$$");
-    let lines = ["[Service]", "Type=exec", "Restart=no", "WatchdogSec=0", "ExecStart="].join("\n");
+    let programs = "ExecPaths=/usr/bin/bash /usr/bin/python3 /usr/bin/sleep";
+    let lines = ["[Service]", "Type=exec", "Restart=no", "WatchdogSec=0", programs, "ExecStart="].join("\n");
     host.drop_in(SERVICE, &format!("{lines}\nExecStart=/bin/bash -euc '{program}'\n"));
     host.ok(&["systemctl", "start", SERVICE]);
     wait_until("the probes are done", || host.property(SERVICE, "ActiveState") != "active");
