@@ -99,3 +99,13 @@ fn the_sockets_stay_when_the_service_stops_and_go_with_their_own_units() {
         assert!(!host.path(socket).exists(), "{socket}");
     }
 }
+
+#[test]
+fn a_loopback_address_of_the_socket_unit_is_served_though_the_service_has_no_network() {
+    let Some(host) = Host::running() else { return };
+    host.drop_in("keyward-http.socket", "[Socket]\nListenStream=127.0.0.1:7979\n");
+    host.shell("systemctl stop keyward.service; systemctl restart keyward-http.socket");
+    let ask = "exec 3<>/dev/tcp/127.0.0.1/7979; printf 'GET /healthz HTTP/1.0\\r\\n\\r\\n' >&3; head -n 1 <&3";
+    assert!(host.shell(ask).contains("200 OK"), "{}", host.journal());
+    assert_eq!(Http.ask(&host, "www-data"), Answered);
+}
