@@ -22,7 +22,6 @@ for node in null:3 zero:5 full:7 random:8 urandom:9; do mknod -m 0666 "dev/${nod
 mknod -m 0666 dev/tty c 5 0
 ln -s pts/ptmx dev/ptmx
 ln -s /proc/self/fd dev/fd
-hostname machine
 mkdir old
 pivot_root . old
 cd /

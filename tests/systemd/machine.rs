@@ -17,20 +17,19 @@ pub(crate) struct Machine {
     keeper: Child,
     /// The process id of the machine's systemd, seen from here.
     systemd: u32,
-    _work: TempDir,
 }
 
 impl Machine {
     /// Boots it, up to the point where systemd is content; or says why this host can't.
     pub(crate) fn boot(root: &Path) -> Result<Self, String> {
-        let work = TempDir::with_prefix("kw").unwrap();
+        let work = TempDir::with_prefix("kw").unwrap().keep();
         let console = NamedTempFile::with_prefix("kw").unwrap();
         let mut command = Command::new("unshare");
         command.args(["--mount", "--propagation=private", "bash", "-c", include_str!("boot.sh"), "boot.sh"]);
-        command.arg(root).arg(work.path()).arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/systemd/init.sh"));
+        command.arg(root).arg(&work).arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/systemd/init.sh"));
         command.stdin(Stdio::piped()).stdout(console.reopen().unwrap()).stderr(console.reopen().unwrap());
         let mut keeper = command.spawn().map_err(|error| format!("unshare: {error}"))?;
-        let note = PathBuf::from(format!("/proc/{}/root{}/pid", keeper.id(), work.path().display()));
+        let note = PathBuf::from(format!("/proc/{}/root{}/pid", keeper.id(), work.display()));
         let (mut ended, mut systemd) = (false, None);
         wait_until("the machine's first process is systemd", || {
             ended = keeper.try_wait().unwrap().is_some();
@@ -38,10 +37,12 @@ impl Machine {
             ended || systemd.is_some()
         });
         let Some(systemd) = systemd.filter(|_| !ended) else {
+            // There still if nobody was there to remove it.
+            let _ = std::fs::remove_dir(&work);
             let said = std::fs::read_to_string(console.path()).unwrap_or_default();
             return Err(format!("no machine can be booted in namespaces here: {}", said.trim().replace('\n', " / ")));
         };
-        let machine = Self { keeper, systemd, _work: work };
+        let machine = Self { keeper, systemd };
         let mut state = String::new();
         wait_until("systemd has started what it starts", || {
             state = text(&machine.run(&["systemctl", "is-system-running"]).stdout).trim().to_owned();

@@ -14,6 +14,9 @@ const SCRIPT: &str = include_str!("root.sh");
 
 /// Where it is; or why it can't be made here.
 pub(crate) fn made() -> Result<PathBuf, String> {
+    if !nix::unistd::Uid::effective().is_root() {
+        return Err("booting a machine in namespaces takes root".to_owned());
+    }
     for program in ["debootstrap", "apt-get", "unshare", "nsenter"] {
         if Command::new(program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_err() {
             return Err(format!("{program} is not installed"));
