@@ -7,8 +7,9 @@ use std::process::Command;
 
 use tempfile::TempDir;
 
+use super::support::KEYWARD;
 use super::support::{has_program, skipped};
-use super::{KEYWARD, package, run, text, try_run};
+use super::{package, run, text, try_run};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 

@@ -2,13 +2,14 @@
 
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 
 use tempfile::TempDir;
 
+use super::built::next_version;
+use super::package;
 use super::root::Root;
 use super::support::wait_until;
-use super::{package, run};
 
 const PEPPER: &str = "/etc/keyward/pepper";
 const CONFIGURATION: &str = "/etc/keyward/keyward.toml";
@@ -27,17 +28,10 @@ fn wants(unit: &str) -> String {
 }
 
 /// The package under a higher version, and with another program.
-fn next_version(package: &Path) -> (TempDir, PathBuf) {
-    let directory = TempDir::with_prefix("kw").unwrap();
-    let (tree, next) = (directory.path().join("tree"), directory.path().join("next.deb"));
-    run(Command::new("dpkg-deb").arg("--raw-extract").args([package, &tree]));
-    let control = tree.join("DEBIAN/control");
-    let text = std::fs::read_to_string(&control).unwrap();
-    let version = text.lines().find(|line| line.starts_with("Version: ")).unwrap();
-    std::fs::write(&control, text.replace(version, "Version: 99.0-1")).unwrap();
-    std::fs::write(tree.join("usr/bin/keyward"), "#!/bin/sh\necho keyward 99.0\n").unwrap();
-    run(Command::new("dpkg-deb").args(["-Zgzip", "-z1", "--root-owner-group", "--build"]).args([&tree, &next]));
-    (directory, next)
+fn another_program(package: &Path) -> (TempDir, PathBuf) {
+    next_version(package, |tree| {
+        std::fs::write(tree.join("usr/bin/keyward"), "#!/bin/sh\necho keyward 99.0\n").unwrap()
+    })
 }
 
 /// Stands for systemd: notes what it is told to do in /told, and every unit is enabled.
@@ -115,7 +109,7 @@ fn a_package_is_installed_used_upgraded_removed_installed_again_and_purged() {
     for unit in [ENABLED[2], ENABLED[4]] {
         std::fs::remove_file(root.path(&wants(unit))).unwrap();
     }
-    let (_directory, next) = next_version(package);
+    let (_directory, next) = another_program(package);
     root.install(&next);
     assert_eq!(root.run(&["keyward", "--version"]), "keyward 99.0\n");
     assert_eq!((root.read(PEPPER), root.read(CONFIGURATION)), (pepper.clone(), "log = 'debug'\n".to_owned()));
@@ -197,7 +191,7 @@ fn systemd_is_told_to_restart_the_service_only_and_to_stop_all_at_once() {
     ];
     root.install(package);
     assert_eq!(told(&root), start);
-    let (_directory, next) = next_version(package);
+    let (_directory, next) = another_program(package);
     root.install(&next);
     assert_eq!(told(&root), start, "nothing is stopped, and a start lets be what listens already");
     root.run(&["dpkg", "--remove", "keyward"]);

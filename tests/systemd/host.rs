@@ -1,10 +1,12 @@
 //! One booted machine with what is shipped in it, shared by all tests: one uses it at a time, from a known state on.
 
+use std::path::Path;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
 
+use crate::built::package;
 use crate::machine::Machine;
-use crate::support::{KEYWARD, say, skipped};
+use crate::support::{say, skipped};
 
 pub(crate) const SERVICE: &str = "keyward.service";
 pub(crate) const QUERY: &str = "/run/keyward/query.sock";
@@ -93,6 +95,7 @@ impl Host {
 }
 
 fn boot() -> Option<Machine> {
+    let package = package()?;
     let started = Instant::now();
     let machine = match crate::root::made().and_then(|root| Machine::boot(&root)) {
         Ok(machine) => machine,
@@ -101,28 +104,21 @@ fn boot() -> Option<Machine> {
             return None;
         }
     };
-    install(&machine);
+    install(&machine, package);
     say(&format!("a systemd is booted and keyward installed after {:.1} s", started.elapsed().as_secs_f32()));
     Some(machine)
 }
 
-/// By hand, as a package would.
-fn install(machine: &Machine) {
-    machine.put("/usr/bin/keyward", std::fs::read(KEYWARD).unwrap(), 0o755);
-    for entry in std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/systemd")).unwrap() {
-        let path = entry.unwrap().path();
-        let name = path.file_name().unwrap().to_str().unwrap();
-        let place = match name.rsplit_once('.').unwrap().1 {
-            "sysusers" => "/usr/lib/sysusers.d/keyward.conf".to_owned(),
-            "tmpfiles" => "/usr/lib/tmpfiles.d/keyward.conf".to_owned(),
-            _ => format!("/usr/lib/systemd/system/{name}"),
-        };
-        machine.put(&place, std::fs::read(&path).unwrap(), 0o644);
-    }
-    machine.shell(
-        "systemd-sysusers; [ ! -e /usr/lib/tmpfiles.d/keyward.conf ] || systemd-tmpfiles --create keyward.conf; usermod --append --groups keyward www-data
-         useradd --system stranger; systemctl daemon-reload",
-    );
+/// Puts a package in the machine, and what else tests want there.
+fn install(machine: &Machine, package: &Path) {
+    install_package(machine, package);
+    machine.shell("usermod --append --groups keyward www-data; useradd --system stranger");
+}
+
+/// Installs it, or upgrades to it.
+pub(crate) fn install_package(machine: &Machine, package: &Path) {
+    machine.put("/root/keyward.deb", std::fs::read(package).unwrap(), 0o644);
+    machine.ok(&["dpkg", "--install", "/root/keyward.deb"]);
 }
 
 /// Takes back all settings that a test may have made; the sockets are on and the service is stopped then.

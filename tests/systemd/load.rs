@@ -15,7 +15,7 @@ use crate::support::http::{Place, get};
 use crate::support::{say, wait_until};
 
 /// Requests in all, at the least.
-const REQUESTS_MIN: u64 = 10_000;
+pub(crate) const REQUESTS_MIN: u64 = 10_000;
 const RESTARTS: usize = 20;
 const KILLS: usize = 3;
 /// An answer that takes longer has waited for the next daemon.
@@ -65,7 +65,7 @@ fn kill(host: &Host) {
 
 /// Does it while two Rust clients, the Python client and one behind nginx ask, until there were enough requests; none of
 /// them may fail. How many there were.
-fn under_load(host: &Host, what: &str, act: impl FnOnce()) -> u64 {
+pub(crate) fn under_load(host: &Host, what: &str, act: impl FnOnce()) -> u64 {
     start_nginx(host);
     let (stop, asked) = (AtomicBool::new(false), AtomicU64::new(0));
     let python = start_python(host);
