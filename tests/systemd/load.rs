@@ -20,6 +20,8 @@ const RESTARTS: usize = 20;
 const KILLS: usize = 3;
 /// An answer that takes longer has waited for the next daemon.
 const WAITED: Duration = Duration::from_millis(50);
+/// No start and no stop takes so long, not even on a busy host: something of the daemon waited in vain for its deadline.
+const LATE: Duration = Duration::from_millis(4_500);
 /// A client that saw so many failures needs no more of them.
 const FAILURES_MAX: usize = 10;
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -91,6 +93,7 @@ pub(crate) fn under_load(host: &Host, what: &str, act: impl FnOnce()) -> u64 {
         ));
         assert!(failed.is_empty(), "{what}, {name}: {failed:?}");
         assert!(asked > 0, "{name}");
+        assert!(slowest < LATE, "{what}, {name}: somebody waited for {slowest:?}");
         total + asked
     })
 }
