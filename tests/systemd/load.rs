@@ -78,12 +78,12 @@ pub(crate) fn under_load(host: &Host, what: &str, act: impl FnOnce()) -> u64 {
             ("Rust", scope.spawn(|| ask_until(&stop, &asked, by_query(&query)))),
             ("nginx", scope.spawn(|| ask_until(&stop, &asked, through_nginx(&web)))),
         ];
+        let end = End { host, stop: &stop };
         act();
         wait_until("enough was asked", || asked.load(Ordering::Relaxed) >= REQUESTS_MIN);
-        stop.store(true, Ordering::Relaxed);
+        drop(end);
         clients.map(|(name, client)| (name, client.join().unwrap()))
     });
-    host.put(LOAD_STOP, "", 0o644);
     let said = text(&python.wait_with_output().unwrap().stdout);
     let tallies = tallies.into_iter().chain([("Python", from_python(&said))]);
     tallies.fold(0, |total, (name, Tally { asked, waited, slowest, failed })| {
@@ -96,6 +96,19 @@ pub(crate) fn under_load(host: &Host, what: &str, act: impl FnOnce()) -> u64 {
         assert!(slowest < LATE, "{what}, {name}: somebody waited for {slowest:?}");
         total + asked
     })
+}
+
+/// Ends all clients, also when what was done failed.
+struct End<'a> {
+    host: &'a Host,
+    stop: &'a AtomicBool,
+}
+
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        self.host.put(LOAD_STOP, "", 0o644);
+    }
 }
 
 fn ask_until(stop: &AtomicBool, total: &AtomicU64, mut ask: impl FnMut() -> Result<(), String>) -> Tally {
