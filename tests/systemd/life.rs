@@ -66,3 +66,13 @@ fn is_gone(host: &Host) {
         assert!(!host.path(socket).exists(), "{socket}");
     }
 }
+
+#[test]
+fn the_backups_unit_makes_one_that_its_user_alone_can_read_and_the_timer_is_on() {
+    let Some(host) = Host::running() else { return };
+    assert_eq!(host.property("keyward-backup.timer", "ActiveState"), "active");
+    host.shell("rm -f /var/backups/keyward/*");
+    host.ok(&["systemctl", "start", "keyward-backup.service"]);
+    let made = host.shell("stat --format='%U %a' /var/backups/keyward /var/backups/keyward/*");
+    assert_eq!(made, "keyward 700\nkeyward 600\n", "{}", host.ok(&["ls", "-l", "/var/backups/keyward"]));
+}
