@@ -1,8 +1,10 @@
 //! From a verdict to an auth answer, or to the API's own form; written where the connection sends from.
 
+use std::fmt::Write as _;
 use std::io::Write as _;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use httpdate::HttpDate;
 use keyward_proto::query::{IdentityRef, Mode, Reason, VerdictRef};
 use serde_json::{Map, Value, json};
 
@@ -43,7 +45,9 @@ impl Clock {
         let now = SystemTime::now();
         let second = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         if self.second != second || self.text.is_empty() {
-            (self.second, self.text) = (second, httpdate::fmt_http_date(now));
+            self.second = second;
+            self.text.clear();
+            write!(self.text, "{}", HttpDate::from(now)).expect("a String takes everything");
         }
         &self.text
     }

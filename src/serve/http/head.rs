@@ -1,8 +1,8 @@
 //! A request's head, from its bytes. What two parsers might read in two ways is refused, and so is what is no HTTP/1.
 //!
 //! The door wants little of HTTP: no body is ever read, and most headers mean nothing to it. So the lines are looked at
-//! where they lie, in one pass, and what hyper would make of them (a map of headers, a URI, a body) is never made: that
-//! was most of what the door cost.
+//! where they lie, in one pass, and what a general server makes of them (a map of headers, a URI,
+//! a body) is never made: that was most of what the door cost.
 
 /// A request line with a long URI, and the longest credential, agent and cookies beside it, fit; nginx takes 32 KiB.
 pub(super) const HEAD_BYTES_MAX: usize = 32 * 1024;
@@ -220,6 +220,8 @@ impl Framing {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     const BEGUN: Result<Option<Head<'static>>, Refusal> = Ok(None);
@@ -343,5 +345,63 @@ mod tests {
         let lines = |count: usize| post(&"A: b\r\n".repeat(count));
         assert!(head(&lines(HEADER_LINES_MAX)).unwrap().is_some());
         assert_eq!(head(&lines(HEADER_LINES_MAX + 1)), Err(Refusal::TooLarge));
+    }
+
+    /// Pieces of heads, whole and broken.
+    fn piece() -> impl Strategy<Value = Vec<u8>> {
+        const PIECES: &[&[u8]] = &[
+            b"GET /me HTTP/1.1\r\n",
+            b"POST http://host/me?a=b HTTP/1.0\r\n",
+            b"GET /me HTTP/1.1\n",
+            b"Content-Length: 0\r\n",
+            b"Connection: close\r\n",
+            b"A:\t b \r\n",
+            b"A: \xfc\r\n",
+            b"A_1: b\r\n",
+            b"A: b\n",
+            b"A\r\n",
+            b" folded\r\n",
+            b"\r\n",
+            b"\n",
+            b"\r",
+            b":",
+            b" ",
+        ];
+        let whole = (0..PIECES.len()).prop_map(|at| PIECES[at].to_vec());
+        prop_oneof![12 => whole, 1 => any::<u8>().prop_map(|byte| vec![byte])]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(4096))]
+
+        /// With the first line given most of the time, and a byte changed: else hardly any head would be taken.
+        #[test]
+        fn what_is_taken_another_parser_takes_in_the_same_way(
+            first in prop_oneof![9 => Just(&b"PUT /me HTTP/1.1\r\n"[..]), 1 => Just(&b""[..])],
+            pieces in prop::collection::vec(piece(), 0..6),
+            change in prop::option::weighted(0.3, (any::<prop::sample::Index>(), any::<u8>())),
+        ) {
+            let mut input = [first, &*pieces.concat(), b"\r\n"].concat();
+            if let Some((at, byte)) = change {
+                let at = at.index(input.len());
+                input[at] = byte;
+            }
+            let mut headers = Vec::new();
+            let ours = read(&input, |name, value| headers.push((name, value)));
+            let mut room = [httparse::EMPTY_HEADER; HEADER_LINES_MAX];
+            let mut other = httparse::Request::new(&mut room);
+            let others = other.parse(&input);
+            match ours {
+                Ok(Some((head, bytes))) => {
+                    prop_assert_eq!(others, Ok(httparse::Status::Complete(bytes)));
+                    prop_assert_eq!(other.method.map(str::as_bytes), Some(head.method));
+                    prop_assert_eq!(other.path.map(|target| path(target.as_bytes())), Some(head.path));
+                    let theirs: Vec<_> = other.headers.iter().map(|line| (line.name.as_bytes(), line.value)).collect();
+                    prop_assert_eq!(headers, theirs);
+                }
+                Ok(None) => prop_assert!(!matches!(others, Ok(httparse::Status::Complete(_))), "{:?}", others),
+                Err(_) => {}
+            }
+        }
     }
 }
