@@ -120,8 +120,7 @@ fn a_question_allocates_nothing_in_the_steady_state() {
 }
 
 /// Sends a request without a body and reads an answer without one, `times` over.
-async fn ask_http(stream: &mut UnixStream, request: &[u8], status: &str, times: usize) {
-    let mut buffer = [0; 1024];
+async fn ask_http(stream: &mut UnixStream, request: &[u8], status: &str, times: usize, buffer: &mut [u8]) {
     for _ in 0..times {
         stream.write_all(request).await.unwrap();
         let mut read = 0;
@@ -139,6 +138,7 @@ fn a_question_over_http_allocates_nothing_in_the_steady_state() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let local = LocalSet::new();
     let mut stream = serve(&runtime, &local, &home, registry, "http");
+    let mut buffer = vec![0; 1024];
     let table = [
         (KEY, "X-Original-URI: /api/v2/tickets?page=2", "HTTP/1.1 200"),
         ("key 3:WRONGWRONGWRONG", "X-Original-URI: /api/v2/tickets", "HTTP/1.1 401"),
@@ -148,9 +148,9 @@ fn a_question_over_http_allocates_nothing_in_the_steady_state() {
     for (credential, target, status) in table {
         let lines = format!("X-Original-Method: GET\r\n{target}\r\nAuthorization: {credential}\r\n");
         let request = format!("GET /auth/nginx HTTP/1.1\r\nHost: x\r\nX-Real-IP: 10.1.2.3\r\n{lines}\r\n");
-        local.block_on(&runtime, ask_http(&mut stream, request.as_bytes(), status, WARM_UP));
+        local.block_on(&runtime, ask_http(&mut stream, request.as_bytes(), status, WARM_UP, &mut buffer));
         let AllocationInfo { count_total, bytes_total, .. } = allocation_counter::measure(|| {
-            local.block_on(&runtime, ask_http(&mut stream, request.as_bytes(), status, COUNTED));
+            local.block_on(&runtime, ask_http(&mut stream, request.as_bytes(), status, COUNTED, &mut buffer));
         });
         assert_eq!(count_total, 0, "{status} {target}: {count_total} allocations of {bytes_total} bytes");
     }
