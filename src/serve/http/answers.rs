@@ -167,7 +167,7 @@ impl Answer<'_> {
         self.out.extend_from_slice(name.as_bytes());
         self.out.extend_from_slice(b": ");
         if let Some(value) = value {
-            write!(self.out, "{value}").expect("a Vec takes everything");
+            self.out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
         }
         self.out.extend_from_slice(b"\r\n");
     }

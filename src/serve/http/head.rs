@@ -109,16 +109,16 @@ struct RequestLine<'h> {
 }
 
 fn request_line(line: &[u8]) -> Result<RequestLine<'_>, Refusal> {
-    let mut parts = line.splitn(3, |b| *b == b' ');
-    let [Some(method), Some(target), Some(version)] = [parts.next(), parts.next(), parts.next()] else {
-        return Err(Refusal::Malformed);
-    };
-    if !is_token(method) || target.is_empty() || !target.iter().all(u8::is_ascii_graphic) {
+    let method = token(line)?;
+    let rest = line[method.len()..].strip_prefix(b" ").ok_or(Refusal::Malformed)?;
+    let blank = rest.iter().position(|b| !b.is_ascii_graphic()).unwrap_or(0);
+    let (target, version) = rest.split_at(blank);
+    if target.is_empty() {
         return Err(Refusal::Malformed);
     }
     let is_1_0 = match version {
-        b"HTTP/1.1" => false,
-        b"HTTP/1.0" => true,
+        b" HTTP/1.1" => false,
+        b" HTTP/1.0" => true,
         _ => return Err(Refusal::Malformed),
     };
     Ok(RequestLine { method, target, is_1_0 })
@@ -139,14 +139,15 @@ fn path(target: &[u8]) -> &[u8] {
 /// A name that is a token, a colon at once behind it: so neither a folded line nor a blank before the colon. A value
 /// without control characters.
 fn header_line(line: &[u8]) -> Result<(&[u8], &[u8]), Refusal> {
-    let colon = line.iter().position(|b| *b == b':').ok_or(Refusal::Malformed)?;
-    let (name, value) = (&line[..colon], line[colon + 1..].trim_ascii());
+    let name = token(line)?;
+    let value = line[name.len()..].strip_prefix(b":").ok_or(Refusal::Malformed)?;
     // Without stopping early: many bytes at a time are looked at so.
-    let odd = line[colon + 1..].iter().fold(false, |odd, b| odd | (*b < b' ' && *b != b'\t') | (*b == 0x7f));
-    if odd || !is_token(name) { Err(Refusal::Malformed) } else { Ok((name, value)) }
+    let is_odd = value.iter().fold(false, |odd, b| odd | (*b < b' ' && *b != b'\t') | (*b == 0x7f));
+    if is_odd { Err(Refusal::Malformed) } else { Ok((name, value.trim_ascii())) }
 }
 
-fn is_token(name: &[u8]) -> bool {
+/// The token that the line begins with.
+fn token(line: &[u8]) -> Result<&[u8], Refusal> {
     const TOKEN: [bool; 256] = {
         let mut table = [false; 256];
         let mut byte = 0;
@@ -161,7 +162,8 @@ fn is_token(name: &[u8]) -> bool {
         }
         table
     };
-    !name.is_empty() && name.iter().all(|b| TOKEN[usize::from(*b)])
+    let bytes = line.iter().position(|b| !TOKEN[usize::from(*b)]).unwrap_or(line.len());
+    if bytes == 0 { Err(Refusal::Malformed) } else { Ok(&line[..bytes]) }
 }
 
 /// Where a request ends, and what is to become of its connection.
