@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use serde_json::json;
 use support::{Home, conformance};
 
-const CLIENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/proto/clients/keyward.py");
+const CLIENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/proto/clients/ask.py");
 
 /// Whether python3 runs here; says so when it does not.
 fn has_python() -> bool {

@@ -5,15 +5,19 @@
 mod raw;
 mod support;
 
+use std::io::ErrorKind;
+use std::os::fd::AsRawFd as _;
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::ExitStatus;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use keyward_proto::admin::{AdminReply, AdminRequest, AgentPatch, CredentialPatch, Patch, Record, Selector, SetText};
-use keyward_proto::frame::ErrorCode;
+use keyward_proto::frame::{self, ErrorCode};
 use keyward_proto::query::{Mode, QueryReply};
-use nix::sys::signal::Signal::{self, SIGCONT, SIGINT, SIGSTOP, SIGTERM};
+use nix::sys::signal::Signal::{self, SIGCONT, SIGINT, SIGKILL, SIGSTOP, SIGTERM};
+use nix::sys::socket::{MsgFlags, recv};
 use raw::{Heard, KEY, Wire, who};
 use support::{Daemon, Home, wait_until};
 
@@ -248,6 +252,52 @@ fn a_stop_in_the_instant_in_which_it_can_be_reached_is_an_orderly_one() {
     });
     daemon.stop();
     assert!(!home.runtime().join("query.sock").exists() && !home.runtime().join("admin.sock").exists());
+}
+
+#[test]
+fn replies_that_were_sent_can_be_read_also_when_the_daemon_ended_with_requests_unread() {
+    for signal in [SIGTERM, SIGKILL] {
+        let home = Home::new();
+        let daemon = start(&home, "");
+        let mut wire = query(&home);
+        wire.send(&[who(1, KEY), who(2, KEY)].concat());
+        wait_until("both replies have come", || {
+            let mut room = [0; 4096];
+            let arrived = recv(wire.stream.as_raw_fd(), &mut room, MsgFlags::MSG_PEEK).unwrap();
+            let frame = |bytes| frame::split(bytes, arrived).unwrap().map(|(_, used)| used);
+            frame(&room[..arrived]).and_then(|first| frame(&room[first..arrived])).is_some()
+        });
+        while_frozen(&daemon, signal, || wire.send(&who(3, KEY)));
+        for id in 1..=2 {
+            assert!(matches!(wire.query_reply(), Heard::Reply(got, QueryReply::Verdict(_)) if got == id), "{signal}");
+        }
+        assert_eq!(ended(daemon).success(), signal == SIGTERM);
+    }
+}
+
+#[test]
+fn whoever_is_told_to_connect_again_does_not_meet_the_same_daemon() {
+    if !raw::has_program("strace", "delaying the accepting of connections") {
+        return;
+    }
+    let home = Home::new();
+    let daemon = home.start_with(|command| {
+        // After one connection the daemon looks for a next: the stop comes within that call.
+        let delay = ["strace", "-D", "-f", "-qq", "-o", "/dev/null", "-e", "inject=accept4:delay_enter=300000"];
+        raw::wrap(&home, command, &delay);
+    });
+    home.apply(&raw::world());
+    let mut told = query(&home);
+    told.is_answered();
+    query(&home).is_answered();
+    daemon.signal(SIGTERM);
+    told.closed_with(ErrorCode::Stopping);
+    let again = UnixStream::connect(home.runtime().join("query.sock")).map_err(|error| error.kind());
+    assert!(
+        matches!(again, Err(ErrorKind::ConnectionRefused | ErrorKind::NotFound)),
+        "nobody listens any more: {again:?}"
+    );
+    assert!(ended(daemon).success());
 }
 
 #[test]

@@ -3,8 +3,10 @@
 
 mod daemon;
 
-use std::io::Write;
+use std::io::{ErrorKind, Write};
+use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
@@ -19,6 +21,7 @@ use keyward_proto::query::{
     Asker, BatchVerdicts, Check, Mode, QueryReply, QueryRequest, Reason, Target, TargetVerdict, Verdict, Who,
 };
 use keyward_proto::{ErrorCode, FrameError};
+use socket2::{Domain, SockAddr, Socket, Type};
 
 const KEY: Asker<'static> = Asker { credential: Some(b"key 2:YWK2PGCS8CNW62SR8TBTBKWMY"), agent: None, address: None };
 const TICKETS: Target<'static> = Target::Endpoint { method: b"GET", path: b"/api/v2/tickets" };
@@ -115,7 +118,7 @@ fn new_key() -> AdminRequest {
 }
 
 #[test]
-fn a_change_is_never_sent_twice_and_the_next_call_opens_a_new_connection() {
+fn a_change_whose_reply_was_lost_is_not_sent_twice_and_the_next_call_opens_a_new_connection() {
     let changes = [
         new_key(),
         AdminRequest::Set(Patch::Agent(AgentPatch::default())),
@@ -141,6 +144,77 @@ fn a_change_is_never_sent_twice_and_the_next_call_opens_a_new_connection() {
         assert!(error.to_string().contains("may or may not have been made"));
     }
     daemon.end();
+}
+
+fn done() -> AdminReply {
+    AdminReply::Done(Done { record: None, credential: None })
+}
+
+/// Answers one request; `then` is told when the connection has ended.
+fn answers_and_ends(reply: AdminReply, then: mpsc::Sender<()>) -> Part {
+    part(move |mut peer| {
+        let (id, _) = peer.admin_request();
+        peer.admin_reply(id, &reply);
+        drop(peer);
+        then.send(()).unwrap();
+    })
+}
+
+#[test]
+fn a_change_that_was_certainly_not_carried_out_is_sent_once_more() {
+    // The daemon says that it is stopping, before or behind the request.
+    let stops_behind = part(|mut peer| {
+        peer.admin_request();
+        let mut out = Vec::new();
+        frame::put_error(&mut out, ADMIN_ERROR, 0, &FrameError::new(ErrorCode::Stopping, "go away"));
+        peer.stream.write_all(&out).unwrap();
+    });
+    for stopping in [turns_away(ADMIN_ERROR, ErrorCode::Stopping), stops_behind] {
+        let daemon = Daemon::playing(vec![stopping, admin_answers(done())]);
+        assert!(matches!(connect_admin(&daemon).call(&new_key()), Ok(AdminReply::Done(_))));
+        daemon.end();
+    }
+    // The connection ended without a word while nothing was asked, as with a daemon that was killed.
+    let (ended, wait) = mpsc::channel();
+    let daemon = Daemon::playing(vec![answers_and_ends(done(), ended), admin_answers(done())]);
+    let mut client = connect_admin(&daemon);
+    assert!(matches!(client.call(&new_key()), Ok(AdminReply::Done(_))));
+    wait.recv().unwrap();
+    assert!(matches!(client.call(&new_key()), Ok(AdminReply::Done(_))));
+    daemon.end();
+}
+
+#[test]
+fn what_rests_on_an_upload_is_not_sent_on_another_connection() {
+    let apply = Apply { parts: 1, sections: Vec::new(), prune: false, dry_run: false };
+    let resting = [AdminRequest::Upload(Upload { number: 1, patches: Vec::new() }), AdminRequest::Apply(apply)];
+    for request in resting {
+        let daemon = Daemon::playing(vec![turns_away(ADMIN_ERROR, ErrorCode::Stopping)]);
+        let error = connect_admin(&daemon).call(&request).err().unwrap();
+        assert!(matches!(&error, ClientError::Refused(error) if error.code == ErrorCode::Stopping), "{error}");
+        daemon.end();
+    }
+}
+
+#[test]
+fn an_import_that_begins_on_a_connection_that_has_ended_opens_a_new_one() {
+    let (ended, wait) = mpsc::channel();
+    let imported = AdminReply::Imported(Imported { added: 1, ..Imported::default() });
+    let daemon = Daemon::playing(vec![answers_and_ends(done(), ended), admin_answers(imported)]);
+    let mut client = connect_admin(&daemon);
+    assert!(matches!(client.call(&new_key()), Ok(AdminReply::Done(_))));
+    wait.recv().unwrap();
+    let mut told = 0;
+    client.import([Patch::Credential(CredentialPatch::new(Mode::Key, Some(1)))], false, |_| told += 1).unwrap();
+    assert_eq!(told, 1);
+    daemon.end();
+}
+
+fn admin_answers(reply: AdminReply) -> Part {
+    part(move |mut peer| {
+        let (id, _) = peer.admin_request();
+        peer.admin_reply(id, &reply);
+    })
 }
 
 #[test]
@@ -227,6 +301,26 @@ fn a_silent_daemon_runs_into_the_timeout_and_its_late_reply_is_never_read() {
     assert!(error.to_string().starts_with("the daemon did not answer in time"), "{error}");
     client.set_timeout(None).unwrap();
     assert!(client.check(KEY, TICKETS).unwrap().is_allowed());
+    daemon.end();
+}
+
+#[test]
+fn the_timeout_holds_for_connecting_anew_too() {
+    let daemon = Daemon::playing(vec![dies()]);
+    let mut client = connect(&daemon);
+    client.set_timeout(Some(Duration::from_millis(50))).unwrap();
+    // In its place one that accepts nobody: a single connection may wait, and the client's own does not fit any more.
+    let listener = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+    let full = daemon.path.with_extension("full");
+    let address = SockAddr::unix(&full).unwrap();
+    listener.bind(&address).unwrap();
+    listener.listen(0).unwrap();
+    std::fs::rename(&full, &daemon.path).unwrap();
+    let waiting = UnixStream::connect(&daemon.path).unwrap();
+    let error = client.check(KEY, TICKETS).unwrap_err();
+    assert!(matches!(&error, ClientError::Connect { source, .. } if source.kind() == ErrorKind::WouldBlock), "{error}");
+    assert!(error.to_string().ends_with("too many connections wait for it already: try again, or look at its log"));
+    drop(waiting);
     daemon.end();
 }
 

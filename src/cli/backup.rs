@@ -1,5 +1,9 @@
 //! `backup`: what the daemon sends, into a file of the caller's.
 
+use std::borrow::Cow;
+use std::io::Write as _;
+use std::path::Path;
+
 use serde::Serialize;
 
 use super::Context;
@@ -7,35 +11,61 @@ use super::args::Backup;
 use super::error::{CliError, Exit};
 use super::new_file::Sink;
 use super::output::{print, print_json};
+use super::series::{self, Pruned};
 use super::tables::escape;
-use super::times::format_time;
+use super::times::{self, format_time};
 
 #[derive(Serialize)]
 struct BackupForm<'a> {
     file: &'a str,
     bytes: u64,
+    removed: Vec<Cow<'a, str>>,
 }
 
-/// `backup FILE`
+/// `backup FILE`, `backup --into DIR`
 pub(super) fn backup(context: &Context, args: &Backup) -> Result<Exit, CliError> {
+    let now = times::now();
+    let file = match (&args.file, &args.into) {
+        (Some(file), _) => file.clone(),
+        (None, into) => series::file_in(into.as_deref().expect("one of the two is required"), now),
+    };
     let mut client = context.admin()?;
-    let mut sink = Sink::open(&args.file, true)?;
+    let mut sink = Sink::open(&file, true)?;
     client.backup(|bytes| sink.write(bytes))?;
     let to_stdout = matches!(sink, Sink::Stdout(_));
     let bytes = sink.finish()?;
-    let file = args.file.to_string_lossy();
     if to_stdout {
         return Ok(Exit::Done);
     }
-    if context.json {
-        print_json(&BackupForm { file: &file, bytes })?;
-    } else {
-        print(&format!(
-            "{}: {bytes} bytes; without the pepper it is of no use, so keep a copy of that elsewhere\n",
-            escape(&file)
-        ))?;
+    let pruned = args.keep.map(|keep| series::prune(&file, usize::from(keep), now)).transpose();
+    // The backup is there, whatever became of the others.
+    tell(context, &file, bytes, pruned.as_ref().ok().and_then(Option::as_ref))?;
+    pruned.map(|_| Exit::Done)
+}
+
+fn tell(context: &Context, file: &Path, bytes: u64, pruned: Option<&Pruned>) -> Result<(), CliError> {
+    let (removed, later) = pruned.map_or((&[][..], 0), |pruned| (&pruned.removed[..], pruned.later));
+    let removed = removed.iter().map(|path| path.to_string_lossy());
+    let file = file.to_string_lossy();
+    if later > 0 {
+        // The backup is made all the same; standard error may be closed.
+        let _ = writeln!(
+            std::io::stderr(),
+            "keyward: backups named for a later time than now: {later}; was the clock ahead? they are kept and not \
+             counted, remove them by hand"
+        );
     }
-    Ok(Exit::Done)
+    if context.json {
+        return print_json(&BackupForm { file: &file, bytes, removed: removed.collect() }).map(drop);
+    }
+    let mut text = format!(
+        "{}: {bytes} bytes; without the pepper it is of no use, so keep a copy of that elsewhere\n",
+        escape(&file)
+    );
+    for path in removed {
+        text.push_str(&format!("{}: removed\n", escape(&path)));
+    }
+    print(&text).map(drop)
 }
 
 /// What a restore came to.

@@ -65,6 +65,13 @@ pub enum CliError {
         /// The system's reason.
         cause: io::Error,
     },
+    /// An old backup could not be removed after a new one was made.
+    Unremoved {
+        /// Which, or the directory.
+        file: PathBuf,
+        /// The system's reason.
+        cause: io::Error,
+    },
     /// Standard output took no more.
     Output(io::Error),
     /// An audit is no chain.
@@ -85,9 +92,12 @@ impl CliError {
             Self::Unreachable { .. } => Exit::Unreachable,
             Self::Client(error) => client_exit(error),
             Self::Unwritten { .. } => Exit::Refused,
-            Self::OtherReply | Self::Output(_) | Self::BrokenAudit(_) | Self::Unmeasured(_) | Self::CodeLost(_) => {
-                Exit::Fault
-            }
+            Self::Unremoved { .. }
+            | Self::OtherReply
+            | Self::Output(_)
+            | Self::BrokenAudit(_)
+            | Self::Unmeasured(_)
+            | Self::CodeLost(_) => Exit::Fault,
         }
     }
 }
@@ -156,6 +166,11 @@ impl fmt::Display for CliError {
                     escape(&file.to_string_lossy())
                 )
             }
+            Self::Unremoved { file, cause } => write!(
+                f,
+                "old backup not removed: {}: {cause}; the new one is complete, so remove the old one by hand",
+                escape(&file.to_string_lossy())
+            ),
             Self::Output(cause) => {
                 write!(f, "result not printed: standard output: {cause}; the command itself was done")
             }
@@ -233,6 +248,7 @@ mod tests {
             (ClientError::Closed.into(), 4),
             (ClientError::Io(io::ErrorKind::TimedOut.into()).into(), 4),
             (CliError::OtherReply, 4),
+            (CliError::Unremoved { file: "/b".into(), cause: io::ErrorKind::PermissionDenied.into() }, 4),
             (CliError::BrokenAudit("x".into()), 4),
             (CliError::Unmeasured("x".into()), 4),
         ] {

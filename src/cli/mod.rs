@@ -36,6 +36,7 @@ mod output;
 mod pages;
 mod records;
 mod rotate;
+mod series;
 mod status;
 mod tables;
 mod times;

@@ -36,6 +36,7 @@ use files::{DirectoryError, DirectoryLock};
 use log::Log;
 use pepper::PepperError;
 use reload::Reloader;
+use supervision::{News, Teller};
 
 /// The query socket's name in the runtime directory.
 pub const QUERY_SOCKET: &str = "query.sock";
@@ -49,6 +50,10 @@ const DESCRIPTORS_RESERVED: usize = 64;
 const RESERVED: usize = DESCRIPTORS_RESERVED + ADMIN_CONNECTIONS_MAX;
 /// Connections that were cut off give the registry back within microseconds; a read of a stuck disk may never end.
 const THREADS_END_MAX: Duration = Duration::from_secs(5);
+
+/// Whoever waits at the sockets has systemd start the daemon again at once when it refuses; after twenty such starts within
+/// two seconds systemd would give the sockets up (systemd.socket(5), `TriggerLimitBurst=`).
+const REFUSED_START_PAUSE: Duration = Duration::from_secs(1);
 
 /// A proxy keeps a few connections a worker and asks on them: the HTTP door has a quarter of the query socket's places.
 const HTTP_SHARE: usize = 4;
@@ -122,7 +127,12 @@ impl std::error::Error for StartError {}
 /// # Errors
 /// See [`StartError`].
 pub fn serve(config: Config, source: Source) -> Result<(), StartError> {
-    Daemon::prepare(config, Some(source))?.run(|_| Ok(()))
+    let daemon = Daemon::prepare(config, Some(source)).inspect_err(|_| {
+        if process::is_unit() {
+            std::thread::sleep(REFUSED_START_PAUSE);
+        }
+    })?;
+    daemon.run(|_| Ok(()))
 }
 
 /// A daemon whose sockets are bound.
@@ -132,6 +142,7 @@ struct Daemon {
     doors: Doors,
     control: Arc<Control>,
     stop: CancellationToken,
+    teller: Teller,
     /// The sockets that were bound here, to be removed at the stop.
     own_sockets: Vec<PathBuf>,
     _locks: [DirectoryLock; 2],
@@ -171,15 +182,16 @@ impl Daemon {
         let registry = Arc::new(registry);
         let runtime = runtime(config.workers)?;
         let stop = CancellationToken::new();
+        let teller = Teller::start().map_err(|error| StartError::System("start a thread", error))?;
         let (doors, own_sockets) = {
             // Tokio registers signals and listeners with the runtime they are made in.
             let _inside = runtime.enter();
             // Before anybody can connect: from then on every stop is an orderly one.
-            stop_on_signals(&stop).map_err(no_signals)?;
+            stop_on_signals(&stop, &teller).map_err(no_signals)?;
             let opened = open_doors(&config, passed)?;
             if let Some(source) = source {
                 let registry = Arc::downgrade(&registry);
-                let reloader = Reloader { source, config, log, ids_are_mapped, registry };
+                let reloader = Reloader { source, config, log, ids_are_mapped, registry, teller: teller.clone() };
                 reload::on_signal(reloader, Arc::clone(&control)).map_err(no_signals)?;
             }
             opened
@@ -187,7 +199,7 @@ impl Daemon {
         if ids_are_mapped {
             tracing::warn!("user ids are mapped (/proc/self/uid_map): the admin socket will refuse everybody");
         }
-        Ok(Self { runtime, registry, doors, control, stop, own_sockets, _locks: locks })
+        Ok(Self { runtime, registry, doors, control, stop, teller, own_sockets, _locks: locks })
     }
 
     /// Serves until a signal comes; `beside` runs on a thread of its own meanwhile.
@@ -195,7 +207,7 @@ impl Daemon {
         self,
         beside: impl FnOnce(CancellationToken) -> Result<(), String> + Send + 'static,
     ) -> Result<(), StartError> {
-        let Self { runtime, registry, doors, control, stop, own_sockets, _locks } = self;
+        let Self { runtime, registry, doors, control, stop, teller, own_sockets, _locks } = self;
         let paths = door_paths(&doors)?;
         let outcome = runtime.block_on(async {
             tracing::info!(
@@ -210,7 +222,8 @@ impl Daemon {
                 let stop = stop.clone();
                 move || beside(stop)
             });
-            let attended = supervision::is_wanted().then(|| tokio::spawn(supervision::attend(paths, stop.clone())));
+            let attended =
+                teller.is_heard().then(|| tokio::spawn(supervision::attend(paths, teller, stop.clone())));
             let served = crate::serve::serve(Arc::clone(&registry), doors, control, stop.clone()).await;
             served.map_err(|error| StartError::System("accept connections", error))?;
             if let Some(attended) = attended {
@@ -339,13 +352,13 @@ fn admin_group(group: Option<&str>) -> Result<Option<u32>, StartError> {
     }
 }
 
-fn stop_on_signals(stop: &CancellationToken) -> io::Result<()> {
+fn stop_on_signals(stop: &CancellationToken, teller: &Teller) -> io::Result<()> {
     for kind in [SignalKind::terminate(), SignalKind::interrupt()] {
-        let (mut signals, stop) = (signal(kind)?, stop.clone());
+        let (mut signals, stop, teller) = (signal(kind)?, stop.clone(), teller.clone());
         tokio::spawn(async move {
             signals.recv().await;
             tracing::info!("stopping: finishing what was received");
-            supervision::tell_stopping();
+            teller.tell(News::Stopping);
             stop.cancel();
         });
     }

@@ -10,7 +10,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::affordable_connections;
 use super::log::Log;
-use super::supervision;
+use super::supervision::{News, Teller};
 use crate::config::{Config, Source};
 use crate::model::UnixSeconds;
 use crate::registry::{Registry, Retention};
@@ -26,6 +26,7 @@ pub(super) struct Reloader {
     pub(super) log: Log,
     pub(super) ids_are_mapped: bool,
     pub(super) registry: Weak<Registry>,
+    pub(super) teller: Teller,
 }
 
 /// What a configuration makes of the doors.
@@ -62,9 +63,10 @@ pub(super) fn on_signal(mut reloader: Reloader, control: Arc<Control>) -> io::Re
     let mut signals = signal(SignalKind::hangup())?;
     // One that waited comes now. Threads that were made before go on without.
     hang_up().thread_unblock()?;
+    let teller = reloader.teller.clone();
     tokio::spawn(async move {
         while signals.recv().await.is_some() {
-            supervision::tell_reloading();
+            teller.tell(News::Reloading);
             // Reading a file may wait for a disk; nobody's question does.
             let done = tokio::task::spawn_blocking({
                 let control = Arc::clone(&control);
@@ -74,7 +76,7 @@ pub(super) fn on_signal(mut reloader: Reloader, control: Arc<Control>) -> io::Re
                 }
             });
             let done = done.await;
-            supervision::tell_ready();
+            teller.tell(News::Ready);
             let Ok((again, refused)) = done else { return };
             reloader = again;
             if let Some(why) = &refused {

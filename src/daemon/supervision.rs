@@ -5,10 +5,12 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::Duration;
 
 use keyward_proto::admin::{AdminReply, AdminRequest, StatusReport};
-use keyward_proto::client::{AdminClient, AsyncQueryClient, ClientError};
+use keyward_proto::client::{AsyncQueryClient, ClientError};
+use keyward_proto::frame::{self, ADMIN_FRAME_BYTES_MAX};
 use keyward_proto::query::{Asker, Target};
 use sd_notify::NotifyState;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -24,34 +26,66 @@ const ANSWER_MAX: Duration = Duration::from_secs(5);
 const STATUS_INTERVAL: Duration = Duration::from_secs(10);
 /// Questions within the watchdog's time, so that one that comes late is no death.
 const PINGS: u32 = 4;
+/// News that wait to be told.
+const NEWS_MAX: usize = 16;
 /// Nobody's: the highest id, a code that was never given. It is looked up, hashed and compared as any other.
 const ASKED: &[u8] = b"key 9007199254740991:KEYWARDWATCHDOGXXXXXXXXXX";
 
-/// Whether a service manager wants to be told.
-pub(super) fn is_wanted() -> bool {
-    std::env::var_os("NOTIFY_SOCKET").is_some()
+/// What the service manager is told.
+pub(super) enum News {
+    Ready,
+    Reloading,
+    Stopping,
+    Alive,
+    Status(String),
 }
 
-/// Tells the service manager, if there is one that listens. That it does not is its own affair.
-pub(super) fn tell(states: &[NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(states) {
+/// Tells the service manager what there is to tell, in order, if there is one.
+#[derive(Clone)]
+pub(super) struct Teller(Option<SyncSender<News>>);
+
+impl Teller {
+    /// On a thread of its own: a manager that does not listen must not hold up questions.
+    pub(super) fn start() -> io::Result<Self> {
+        if std::env::var_os("NOTIFY_SOCKET").is_none() {
+            return Ok(Self(None));
+        }
+        let (sender, news) = sync_channel(NEWS_MAX);
+        std::thread::Builder::new().name("notifier".to_string()).spawn(move || {
+            for news in news {
+                pass_on(&news);
+            }
+        })?;
+        Ok(Self(Some(sender)))
+    }
+
+    pub(super) const fn is_heard(&self) -> bool {
+        self.0.is_some()
+    }
+
+    /// What finds no room is dropped: the manager has not listened for long, and newer news come.
+    pub(super) fn tell(&self, news: News) {
+        if let Some(sender) = &self.0 {
+            let _ = sender.try_send(news);
+        }
+    }
+}
+
+fn pass_on(news: &News) {
+    let told = match news {
+        News::Ready => sd_notify::notify(&[NotifyState::Ready]),
+        News::Reloading => {
+            NotifyState::monotonic_usec_now().and_then(|now| sd_notify::notify(&[NotifyState::Reloading, now]))
+        }
+        News::Stopping => {
+            sd_notify::notify(&[NotifyState::Stopping, NotifyState::Status("stopping: finishing what was received")])
+        }
+        News::Alive => sd_notify::notify(&[NotifyState::Watchdog]),
+        News::Status(text) => sd_notify::notify(&[NotifyState::Status(text)]),
+    };
+    if let Err(error) = told {
         tracing::debug!(%error, "the service manager was not told");
     }
-}
-
-/// A reload begins; [`tell_ready`] ends it.
-pub(super) fn tell_reloading() {
-    if let Ok(now) = NotifyState::monotonic_usec_now() {
-        tell(&[NotifyState::Reloading, now]);
-    }
-}
-
-pub(super) fn tell_ready() {
-    tell(&[NotifyState::Ready]);
-}
-
-pub(super) fn tell_stopping() {
-    tell(&[NotifyState::Stopping, NotifyState::Status("stopping: finishing what was received")]);
 }
 
 /// The sockets, by path.
@@ -65,18 +99,20 @@ pub(super) struct Doors {
 ///
 /// # Errors
 /// When a door does not answer; everything is stopped then.
-pub(super) async fn attend(doors: Doors, stop: CancellationToken) -> Result<(), StartError> {
-    if let Err((door, why)) = knock(&doors).await {
-        if stop.is_cancelled() {
-            return Ok(());
-        }
+pub(super) async fn attend(doors: Doors, teller: Teller, stop: CancellationToken) -> Result<(), StartError> {
+    let knocked = tokio::select! {
+        // What is asked then waits for the next daemon.
+        () = stop.cancelled() => return Ok(()),
+        knocked = knock(&doors) => knocked,
+    };
+    if let Err((door, why)) = knocked {
         stop.cancel();
         return Err(StartError::NoAnswer(door, why));
     }
-    tell_ready();
+    teller.tell(News::Ready);
     let watchdog = async {
         match sd_notify::watchdog_enabled() {
-            Some(limit) => ping(&doors.query, limit / PINGS).await,
+            Some(limit) => ping(&doors.query, limit / PINGS, &teller).await,
             None => std::future::pending().await,
         }
     };
@@ -85,7 +121,7 @@ pub(super) async fn attend(doors: Doors, stop: CancellationToken) -> Result<(), 
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
-            tell_status(&doors.admin).await;
+            tell_status(&doors.admin, &teller).await;
         }
     };
     tokio::select! {
@@ -99,13 +135,10 @@ pub(super) async fn attend(doors: Doors, stop: CancellationToken) -> Result<(), 
 async fn knock(doors: &Doors) -> Result<(), (PathBuf, String)> {
     let named = |path: &Path, why: String| (path.to_path_buf(), why);
     ask(&mut None, &doors.query).await.map_err(|why| named(&doors.query, why))?;
-    let admin = doors.admin.clone();
-    let asked = tokio::task::spawn_blocking(move || ask_admin(&admin)).await;
-    match asked {
-        // A refusal in words is an answer.
-        Ok(Ok(_) | Err(ClientError::Refused(_))) => {}
-        Ok(Err(error)) => return Err(named(&doors.admin, error.to_string())),
-        Err(error) => return Err(named(&doors.admin, error.to_string())),
+    // A refusal in words is an answer.
+    match timeout(ANSWER_MAX, ask_admin(&doors.admin)).await {
+        Ok(asked) => asked.map(drop).map_err(|error| named(&doors.admin, error.to_string()))?,
+        Err(late) => return Err(named(&doors.admin, late.to_string())),
     }
     match timeout(ANSWER_MAX, ask_http(&doors.http)).await {
         Ok(asked) => asked.map_err(|error| named(&doors.http, error.to_string())),
@@ -114,14 +147,14 @@ async fn knock(doors: &Doors) -> Result<(), (PathBuf, String)> {
 }
 
 /// Pings for as long as questions are answered. One that is not answered is said, and the watchdog's time runs on.
-async fn ping(query: &Path, every: Duration) {
+async fn ping(query: &Path, every: Duration, teller: &Teller) {
     let mut client = None;
     let mut ticks = interval(every);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
         match ask(&mut client, query).await {
-            Ok(()) => tell(&[NotifyState::Watchdog]),
+            Ok(()) => teller.tell(News::Alive),
             Err(why) => tracing::error!(%why, "the daemon does not answer its own question: no sign of life is given"),
         }
     }
@@ -145,10 +178,20 @@ async fn ask(client: &mut Option<AsyncQueryClient>, path: &Path) -> Result<(), S
     }
 }
 
-fn ask_admin(path: &Path) -> Result<AdminReply, ClientError> {
-    let mut client = AdminClient::connect(path)?;
-    client.set_timeout(Some(ANSWER_MAX))?;
-    client.call(&AdminRequest::Status)
+/// Asks for the status. Not as a client does: told that this daemon stops, it would ask the next one, and wait for it.
+async fn ask_admin(path: &Path) -> io::Result<AdminReply> {
+    let mut request = Vec::new();
+    AdminRequest::Status.put(&mut request, 1);
+    let mut stream = UnixStream::connect(path).await?;
+    stream.write_all(&request).await?;
+    let mut received = Vec::new();
+    while stream.read_buf(&mut received).await? > 0 {
+        let frame = frame::split(&received, ADMIN_FRAME_BYTES_MAX).map_err(io::Error::other)?;
+        if let Some((frame, _)) = frame {
+            return AdminReply::decode(&frame).map_err(io::Error::other);
+        }
+    }
+    Err(io::ErrorKind::UnexpectedEof.into())
 }
 
 /// Any HTTP answer is one: with a full disk it is 503, and questions are answered.
@@ -161,10 +204,9 @@ async fn ask_http(path: &Path) -> io::Result<()> {
     if answer == PREFIX { Ok(()) } else { Err(io::Error::other("the answer is not HTTP")) }
 }
 
-async fn tell_status(admin: &Path) {
-    let admin = admin.to_path_buf();
-    if let Ok(Ok(AdminReply::Status(report))) = tokio::task::spawn_blocking(move || ask_admin(&admin)).await {
-        tell(&[NotifyState::Status(&status_text(&report))]);
+async fn tell_status(admin: &Path, teller: &Teller) {
+    if let Ok(Ok(AdminReply::Status(report))) = timeout(ANSWER_MAX, ask_admin(admin)).await {
+        teller.tell(News::Status(status_text(&report)));
     }
 }
 

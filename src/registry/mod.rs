@@ -9,6 +9,7 @@ mod clock;
 mod histogram;
 mod marks;
 mod plan;
+mod priority;
 mod proofs;
 mod reading;
 mod sweep;
@@ -141,8 +142,6 @@ pub struct Summary {
     pub agents: u64,
     /// How much there is of the rest.
     pub counts: Counts,
-    /// Targets judged since the start.
-    pub questions: u64,
     /// Whether changes are taken.
     pub writable: bool,
     /// What is wrong.
@@ -195,7 +194,10 @@ impl Registry {
             .name("writer".into())
             .spawn({
                 let shared = Arc::clone(&shared);
-                move || run_writer(writer, &received, &shared)
+                move || {
+                    priority::stand_back();
+                    run_writer(writer, &received, &shared);
+                }
             })
             .map_err(|error| OpenError::Io(path.clone(), error))?;
         let pool = Pool::start(Arc::clone(&shared.reading.proofs)).map_err(|error| OpenError::Io(path, error))?;
@@ -341,7 +343,6 @@ impl Registry {
             clock_behind,
             agents: view.directory().live_ids(Kind::Agent).len() as u64,
             counts: view.counts(),
-            questions: self.shared.reading.questions(),
             writable: self.is_writable(),
             alarms,
             commits,

@@ -2,7 +2,6 @@
 
 use std::cell::Cell;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use arc_swap::{ArcSwap, Guard};
@@ -43,7 +42,6 @@ pub struct Reading {
     pub(super) uses: UseBook,
     pub(super) proofs: Arc<Proofs>,
     pub(super) upgrades: Upgrades,
-    questions: AtomicU64,
     /// Where the clock of the rates begins.
     began: Instant,
 }
@@ -58,7 +56,6 @@ impl Reading {
             uses: UseBook::new(),
             proofs: Arc::default(),
             upgrades: Upgrades::default(),
-            questions: AtomicU64::new(0),
             began: Instant::now(),
         }
     }
@@ -76,7 +73,6 @@ impl Reading {
             published: self.published.load(),
             now: self.clock.now(),
             ticks: Cell::new(None),
-            asked: Cell::new(0),
             settled: None,
             wanted: Cell::new(None),
         }
@@ -85,11 +81,6 @@ impl Reading {
     /// The state as published now, to be kept for a while.
     pub(super) fn state(&self) -> Directory {
         self.published.load().directory.clone()
-    }
-
-    /// Targets judged so far.
-    pub(super) fn questions(&self) -> u64 {
-        self.questions.load(Ordering::Relaxed)
     }
 }
 
@@ -100,19 +91,10 @@ pub struct View<'r> {
     now: UnixSeconds,
     /// The same moment finer, once a credential with a rate was allowed something.
     ticks: Cell<Option<Ticks>>,
-    /// Targets judged so far.
-    asked: Cell<u64>,
     /// What became of the proof that the first question of a read wanted.
     settled: Option<Settled>,
     /// What the last question wanted and nobody knows.
     wanted: Cell<Option<Box<WantedProof>>>,
-}
-
-impl Drop for View<'_> {
-    fn drop(&mut self) {
-        // Once for all questions of a read: the count is shared by all threads.
-        self.reading.questions.fetch_add(self.asked.get(), Ordering::Relaxed);
-    }
 }
 
 impl View<'_> {
@@ -223,7 +205,6 @@ impl View<'_> {
         if self.wants_proof() {
             return verdict;
         }
-        self.asked.set(self.asked.get() + 1);
         if let Verdict::Allow(Terms { identity: Some(_), .. }) = &verdict
             && !matches!(target, Target::Nobody)
             && let Some(bucket) = inquiry.bucket()

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
-use super::Shared;
+use super::{Shared, priority};
 use super::audit::Origin;
 use super::plan::{Order, Refusal, Sweep};
 use super::writer::{Job, Ordered};
@@ -43,7 +43,10 @@ impl Sweeper {
     pub(super) fn start(shared: Arc<Shared>, jobs: Sender<Job>, keep: Duration) -> std::io::Result<Self> {
         let (stop, stopped) = channel();
         let round = Round { shared, jobs, keep, stopped };
-        let thread = std::thread::Builder::new().name("sweeper".into()).spawn(move || round.repeat())?;
+        let thread = std::thread::Builder::new().name("sweeper".into()).spawn(move || {
+            priority::stand_back();
+            round.repeat();
+        })?;
         Ok(Self { stop: Some(stop), thread: Some(thread) })
     }
 }

@@ -388,7 +388,7 @@ impl Desk {
             tag_sets: summary.counts.tag_sets,
             query_connections: self.serving.open(Door::Query),
             admin_connections: self.serving.open(Door::Admin),
-            questions: summary.questions,
+            questions: self.serving.meters.questions(),
             writable: summary.writable,
             alarms: summary.alarms,
             http_connections: self.serving.open(Door::Http),

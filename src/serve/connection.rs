@@ -11,7 +11,7 @@ use std::time::Duration;
 use keyward_proto::frame::{self, ErrorCode, Frame, FrameError};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UnixStream};
-use tokio::time::{Instant, Sleep, sleep_until, timeout};
+use tokio::time::{Instant, Sleep, sleep_until, timeout, timeout_at};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 /// Room that a read is given, at least. An idle connection keeps no more than twice this.
@@ -170,6 +170,15 @@ impl<S: Socket> Connection<S> {
             }
         }
         Filled::Last
+    }
+
+    /// Waits for first bytes although the daemon is stopping. Nothing when there were any.
+    pub(super) async fn await_first(&mut self, until: Instant) {
+        if self.input.is_empty() {
+            self.input.reserve(self.read_bytes);
+            let _ = timeout_at(until, self.stream.read_buf(&mut self.input)).await;
+            self.take_rest();
+        }
     }
 
     /// Begins both deadlines anew. For when the daemon was busy with the peer's request, or the peer with its replies: the

@@ -159,9 +159,12 @@ pub async fn serve(
 ) -> io::Result<()> {
     let serving = Arc::new(Serving::new(registry, control));
     let tasks = TaskTracker::new();
+    // Connections end only when no door accepts any more: otherwise one who is told to connect again could meet this
+    // daemon again, and its second try would be lost, too.
+    let closing = CancellationToken::new();
     let unix = |door| {
-        let (serving, tasks, stop) = (&serving, &tasks, &stop);
-        move |(stream, _)| admit(door, stream, serving, tasks, stop)
+        let (serving, tasks, closing) = (&serving, &tasks, &closing);
+        move |(stream, _)| admit(door, stream, serving, tasks, closing)
     };
     let housekeeping = tokio::spawn(keep_house(Arc::clone(&serving), stop.clone()));
     // One door that fails for good closes the others: the supervisor must see it.
@@ -171,12 +174,13 @@ pub async fn serve(
         accept(Door::Http, async || doors.http.accept().await, unix(Door::Http), &stop),
         async {
             let Some(listener) = &doors.http_loopback else { return Ok(()) };
-            let admit = |(stream, _)| admit_loopback(stream, &serving, &tasks, &stop);
+            let admit = |(stream, _)| admit_loopback(stream, &serving, &tasks, &closing);
             accept(Door::Http, async || listener.accept().await, admit, &stop).await
         },
     );
     stop.cancel();
     drop(doors);
+    closing.cancel();
     tasks.close();
     let stop_deadline = serving.control.rules().stop_deadline;
     if tokio::time::timeout(stop_deadline, tasks.wait()).await.is_err() {

@@ -1,5 +1,6 @@
 //! Taking a backup: beside changes and questions, into files, by slow clients, of damaged databases.
 
+use std::collections::BTreeSet;
 use std::io::{Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixStream;
@@ -222,5 +223,64 @@ fn damage_is_found_when_it_is_backed_up_or_exported_and_nothing_is_kept() {
             assert!(!file.exists());
         }
         assert_eq!(partial_files(home.path()), Vec::<String>::new());
+    }
+}
+
+#[test]
+fn backups_into_a_directory_are_named_for_the_time_and_the_newest_are_kept() {
+    let home = Home::new();
+    let _daemon = home.start();
+    home.apply(&world());
+    let directory = home.path().join("backups");
+    std::fs::create_dir(&directory).unwrap();
+    let old = ["keyward-20200101T000000Z.backup", "keyward-20200102T000000Z.backup", "keyward-20200103T000000Z.backup"];
+    let others = ["keyward-20990101T000000Z.backup", "by-hand.backup"];
+    let left = "keyward-20200104T000000Z.backup.partial-7";
+    for name in old.iter().chain(&others).chain([&left]) {
+        std::fs::write(directory.join(name), name).unwrap();
+    }
+    let words = ["--json", "backup", "--into", directory.to_str().unwrap(), "--keep", "2"];
+    let output = home.run(&words);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert!(text(&output.stderr).contains("named for a later time than now: 1;"), "{}", text(&output.stderr));
+    let told: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let removed: Vec<_> = [old[0], old[1], left].map(|name| directory.join(name)).to_vec();
+    assert_eq!(told["removed"], json!(removed));
+    let made = Path::new(told["file"].as_str().unwrap());
+    assert_eq!(made.parent().unwrap(), directory);
+    assert_eq!(std::fs::metadata(made).unwrap().permissions().mode() & 0o777, 0o600);
+    assert!(restore(&with_pepper_of(&home).data(), made).status.success());
+    let names = std::fs::read_dir(&directory).unwrap().map(|entry| entry.unwrap().path());
+    let expected = others.iter().chain([&old[2]]).map(|name| directory.join(name)).chain([made.to_owned()]);
+    assert_eq!(names.collect::<BTreeSet<_>>(), expected.collect());
+}
+
+#[test]
+fn no_old_backup_is_removed_when_there_is_no_new_one() {
+    let home = Home::new();
+    let directory = home.path().join("backups");
+    std::fs::create_dir(&directory).unwrap();
+    let old = directory.join("keyward-20200101T000000Z.backup");
+    std::fs::write(&old, "").unwrap();
+    let into = ["backup", "--into", directory.to_str().unwrap(), "--keep", "1"];
+    assert_eq!(home.run(&into).status.code(), Some(3), "no daemon runs");
+    let daemon = home.start();
+    home.apply(&world());
+    daemon.stop();
+    alter_key_2(&home, |_| None);
+    let _daemon = home.start();
+    assert_eq!(home.run(&into).status.code(), Some(4), "the database is damaged");
+    assert!(old.exists());
+    assert_eq!(std::fs::read_dir(&directory).unwrap().count(), 1, "and nothing else is there");
+    for (words, what) in [
+        (&["backup"][..], "--into"),
+        (&["backup", "/x", "--into", "/y"], "cannot be used with"),
+        (&["backup", "/x", "--keep", "3"], "cannot be used with"),
+        (&["backup", "--keep", "3"], "--into"),
+        (&["backup", "--into", "/y", "--keep", "0"], "--keep"),
+    ] {
+        let output = home.run(words);
+        assert_eq!(output.status.code(), Some(2), "{words:?}");
+        assert!(text(&output.stderr).contains(what), "{words:?}: {}", text(&output.stderr));
     }
 }

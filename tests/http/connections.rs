@@ -4,6 +4,9 @@ use std::io::Write as _;
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
+use keyward_proto::admin::{AdminReply, AdminRequest};
+use nix::sys::signal::Signal;
+
 use crate::support::http::{Connection, PATIENCE, Place, get};
 use crate::support::{Home, wait_until};
 use crate::{KEY_2, me_question, start};
@@ -292,6 +295,30 @@ fn connections_beyond_the_limit_are_told_so_and_the_other_doors_have_places_of_t
         connection.send(get("/healthz", &[]));
         connection.answer().unwrap().status == 200
     });
+}
+
+#[test]
+fn who_has_just_connected_when_the_stop_comes_is_answered() {
+    // The host may be too slow now and then for the time that such a one is given.
+    let answered = (0..10).any(|_| {
+        let home = Home::new();
+        let (mut daemon, places) = start(&home, "");
+        let mut admin = home.admin();
+        let mut connected = || {
+            let reply = admin.call(&AdminRequest::Status).unwrap();
+            matches!(reply, AdminReply::Status(status) if status.http_connections == 2)
+        };
+        let mut both = places.map(|place| place.connect());
+        wait_until("both are accepted", &mut connected);
+        daemon.signal(Signal::SIGTERM);
+        wait_until("the stop has begun", || home.log_text().contains("stopping"));
+        let sent = both.each_mut().map(|connection| connection.send(get("/healthz", &[])));
+        let answers = both.each_mut().map(|connection| connection.answer().map(|answer| answer.status));
+        assert!(daemon.child.wait().unwrap().success());
+        assert!(both.into_iter().all(Connection::ends));
+        sent == [true; 2] && answers == [Some(200); 2]
+    });
+    assert!(answered);
 }
 
 #[test]

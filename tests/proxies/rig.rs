@@ -207,7 +207,7 @@ pub struct Rig<'h> {
     pub keyward: PathBuf,
     pub keyward_port: u16,
     pub application: Application,
-    _daemon: Daemon<'h>,
+    _daemon: Option<Daemon<'h>>,
 }
 
 impl<'h> Rig<'h> {
@@ -220,7 +220,13 @@ impl<'h> Rig<'h> {
         });
         home.apply(&conformance("world.json"));
         let keyward = home.runtime().join("http.sock");
-        Self { home, keyward, keyward_port, application: Application::start(), _daemon: daemon }
+        Self { home, keyward, keyward_port, application: Application::start(), _daemon: Some(daemon) }
+    }
+
+    /// The application alone, where daemons come and go.
+    pub fn without_daemon(home: &'h Home, keyward_port: u16) -> Self {
+        let keyward = home.runtime().join("http.sock");
+        Self { home, keyward, keyward_port, application: Application::start(), _daemon: None }
     }
 
     /// The proxy with its example, once it answers; `None` when it is not installed.

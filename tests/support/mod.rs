@@ -57,9 +57,13 @@ impl Home {
         String::from_utf8_lossy(&std::fs::read(self.log()).unwrap_or_default()).into_owned()
     }
 
+    pub fn append_log(&self) -> File {
+        File::options().create(true).append(true).open(self.log()).unwrap()
+    }
+
     /// `keyward serve` on these directories, not started yet; its log is appended to [`Home::log`].
     pub fn serve_command(&self) -> Command {
-        let log = File::options().create(true).append(true).open(self.log()).unwrap();
+        let log = self.append_log();
         let mut command = Command::new(KEYWARD);
         command.args(["serve", "--data"]).arg(self.data()).arg("--runtime").arg(self.runtime());
         command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
@@ -88,7 +92,11 @@ impl Home {
 
     /// Runs `keyward serve`, which is expected to refuse, to its end.
     pub fn refused_start(&self) -> Output {
-        let mut command = self.serve_command();
+        self.refused(self.serve_command())
+    }
+
+    /// The same with a command of one's own.
+    pub fn refused(&self, mut command: Command) -> Output {
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         // Killed when dropped: one that starts against all expectation is not left behind.
         let mut daemon = Daemon { home: self, child: command.spawn().unwrap() };
@@ -156,7 +164,7 @@ impl Daemon<'_> {
         i32::try_from(self.child.id()).unwrap()
     }
 
-    fn wait_ready(&mut self) {
+    pub fn wait_ready(&mut self) {
         let socket = self.home.runtime().join("admin.sock");
         wait_until("the daemon answers", || {
             if let Some(status) = self.child.try_wait().unwrap() {

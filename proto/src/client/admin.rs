@@ -62,7 +62,7 @@ impl AdminClient {
         Ok(Self { connection, out: Zeroizing::new(Vec::with_capacity(REQUEST_CAPACITY)) })
     }
 
-    /// How long each read and write may take; `None`, the default, waits for ever.
+    /// How long each read and write, and opening another connection, may take; `None`, the default, waits for ever.
     ///
     /// # Errors
     /// [`ClientError::Io`] when the system does not take it, as for a duration of zero.
@@ -70,7 +70,9 @@ impl AdminClient {
         self.connection.set_timeout(timeout)
     }
 
-    /// Sends one request and returns its reply, a [`Refused`] included; the frames of a long report come joined.
+    /// Sends one request and returns its reply, a [`Refused`] included; the frames of a long report come joined. When the
+    /// connection turns out dead, a reading is sent once more on a new one; a change only when it is certain that it was
+    /// not carried out: it could not be sent, or the daemon said that it is stopping.
     ///
     /// # Errors
     /// When there is no reply, or an error frame. Whether a change was made is then not known, except when it was not
@@ -256,11 +258,14 @@ fn resend(request: &AdminRequest) -> Resend {
         AdminRequest::Add(_)
         | AdminRequest::Set(_)
         | AdminRequest::Remove(_)
-        | AdminRequest::Upload(_)
-        | AdminRequest::Apply(_)
         | AdminRequest::Import(_)
-        | AdminRequest::Rotate(_) => Resend::Never,
-        AdminRequest::CloseAll(_) | AdminRequest::Mint(_) => Resend::Never,
+        | AdminRequest::Rotate(_)
+        | AdminRequest::CloseAll(_)
+        | AdminRequest::Mint(_) => Resend::Unserved,
+        // What was uploaded before is gone with its connection.
+        AdminRequest::Upload(Upload { number: parts, .. }) | AdminRequest::Apply(Apply { parts, .. }) => {
+            if *parts == 0 { Resend::Unserved } else { Resend::Never }
+        }
     }
 }
 

@@ -1,10 +1,12 @@
 //! One blocking connection: frames out, frames in, a new one after a failure.
 
 use std::io::{self, Read, Write};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use socket2::{Domain, SockAddr, Socket, Type};
 use zeroize::Zeroizing;
 
 use super::{ClientError, RequestIds};
@@ -13,13 +15,34 @@ use crate::frame::{self, Frame, FrameError};
 /// Bytes asked for in one read: a few hundred verdicts.
 const READ_BYTES: usize = 64 * 1024;
 
-/// Whether a request may be sent again when the connection turned out dead.
+/// When a request may be sent again on a new connection, once.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Resend {
-    /// It changes nothing.
+    /// When the connection turned out dead: it changes nothing.
     Once,
-    /// It may have been carried out.
+    /// Only when it is certain that it was not served: it is a change.
+    Unserved,
+    /// Not at all: it rests on what this connection was sent before.
     Never,
+}
+
+impl Resend {
+    fn is_due(self, failed: &Failed) -> bool {
+        let dead = failed.error.is_dead_connection();
+        match self {
+            Self::Once => dead,
+            // A frame that did not go out whole is not carried out, and one that stood behind a stop is not, either.
+            Self::Unserved => dead && (!failed.delivered || failed.error.is_stopping()),
+            Self::Never => false,
+        }
+    }
+}
+
+/// A request that got no reply.
+struct Failed {
+    error: ClientError,
+    /// All of it was handed to the system. Otherwise the daemon can't have carried it out.
+    delivered: bool,
 }
 
 pub(super) struct Connection {
@@ -61,20 +84,21 @@ impl Connection {
         resend: Resend,
         read: impl Fn(&mut Live) -> Result<R, ClientError>,
     ) -> Result<R, ClientError> {
-        match self.exchange_once(out, &read) {
-            Err(error) if resend == Resend::Once && error.is_dead_connection() => self.exchange_once(out, &read),
+        let again = match self.exchange_once(out, &read) {
+            Err(failed) if resend.is_due(&failed) => self.exchange_once(out, &read),
             result => result,
-        }
+        };
+        again.map_err(|failed| failed.error)
     }
 
     fn exchange_once<R>(
         &mut self,
         out: &[u8],
         read: impl Fn(&mut Live) -> Result<R, ClientError>,
-    ) -> Result<R, ClientError> {
-        let mut live = self.take_live()?;
-        live.write(out)?;
-        let result = read(&mut live)?;
+    ) -> Result<R, Failed> {
+        let mut live = self.take_live().map_err(|error| Failed { error, delivered: false })?;
+        let delivered = live.write(out).map_err(|error| Failed { error, delivered: false })?;
+        let result = read(&mut live).map_err(|error| Failed { error, delivered })?;
         self.live = Some(live);
         Ok(result)
     }
@@ -84,6 +108,10 @@ impl Connection {
         &mut self,
         talk: impl FnOnce(&mut Live, &mut RequestIds) -> Result<R, E>,
     ) -> Result<R, E> {
+        // What was kept may have ended since, as over a restart: nothing was sent yet, so nothing is lost by a new one.
+        if self.live.as_mut().is_some_and(Live::has_ended) {
+            self.live = None;
+        }
         let mut live = self.take_live()?;
         let result = talk(&mut live, &mut self.ids)?;
         self.live = Some(live);
@@ -111,11 +139,9 @@ pub(super) struct Live {
 impl Live {
     fn connect(path: &Path, bytes_max: usize, timeout: Option<Duration>) -> Result<Self, ClientError> {
         let connect_error = |source| ClientError::Connect { path: path.to_owned(), source };
-        let stream = UnixStream::connect(path).map_err(connect_error)?;
+        let stream = open_stream(path, timeout).map_err(connect_error)?;
         let buffer = Zeroizing::new(Vec::with_capacity(READ_BYTES));
-        let live = Self { stream, buffer, taken: 0, bytes_max };
-        live.set_timeout(timeout).map_err(connect_error)?;
-        Ok(live)
+        Ok(Self { stream, buffer, taken: 0, bytes_max })
     }
 
     fn set_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
@@ -123,11 +149,25 @@ impl Live {
         self.stream.set_write_timeout(timeout)
     }
 
-    pub(super) fn write(&mut self, out: &[u8]) -> Result<(), ClientError> {
+    /// Whether the daemon has ended this connection, on which no reply is due: what lies ready then is the end, or an
+    /// error frame before it.
+    fn has_ended(&mut self) -> bool {
+        let alive = |error: io::Error| error.kind() == io::ErrorKind::WouldBlock;
+        self.taken < self.buffer.len()
+            || self.stream.set_nonblocking(true).is_err()
+            || !self.stream.read(&mut [0]).is_err_and(alive)
+            || self.stream.set_nonblocking(false).is_err()
+    }
+
+    /// Whether all of it went out. When not, the daemon has closed: an error frame that says why may lie ready, so go on
+    /// and read it, or the end.
+    pub(super) fn write(&mut self, out: &[u8]) -> Result<bool, ClientError> {
         match self.stream.write_all(out) {
-            // The daemon has closed. An error frame that says why may lie ready, so go on and read it, or the end.
-            Err(error) if matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset) => Ok(()),
-            result => result.map_err(ClientError::Io),
+            Ok(()) => Ok(true),
+            Err(error) if matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset) => {
+                Ok(false)
+            }
+            Err(error) => Err(ClientError::Io(error)),
         }
     }
 
@@ -163,4 +203,13 @@ impl Live {
             Err(error) => Err(ClientError::Io(error)),
         }
     }
+}
+
+/// Connects with a timeout for that, too: where as many wait to be accepted as may, connecting waits.
+fn open_stream(path: &Path, timeout: Option<Duration>) -> io::Result<UnixStream> {
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    socket.set_read_timeout(timeout)?;
+    socket.set_write_timeout(timeout)?;
+    socket.connect(&SockAddr::unix(path)?)?;
+    Ok(OwnedFd::from(socket).into())
 }

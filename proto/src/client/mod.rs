@@ -2,8 +2,12 @@
 //!
 //! [`QueryClient`] and [`AdminClient`] block; with the feature `tokio` there is also an [`AsyncQueryClient`]. Each keeps
 //! one connection and opens a new one when a call failed. Questions and readings are sent a second time, once, when the
-//! connection turned out to be dead (a restarted daemon closes them all); changes never are, since a change whose reply
-//! was lost may have been made.
+//! connection turned out to be dead (a restarted daemon closes them all). A change is only when it is certain that it was
+//! not carried out; one whose reply was lost may have been made.
+//!
+//! No client waits for a daemon that is away: connecting fails at once where nobody listens. Where the service manager
+//! keeps the sockets somebody always does, and a call waits until the next daemon answers: set a timeout, or put one
+//! around the call.
 
 use std::fmt;
 use std::io;
@@ -71,13 +75,18 @@ impl ClientError {
                     | io::ErrorKind::ConnectionAborted
                     | io::ErrorKind::NotConnected
             ),
-            Self::Refused(error) => error.code == ErrorCode::Stopping,
+            Self::Refused(_) => self.is_stopping(),
             Self::Connect { .. }
             | Self::Protocol(_)
             | Self::UploadRefused(_)
             | Self::RequestTooLarge { .. }
             | Self::UnexpectedReply { .. } => false,
         }
+    }
+
+    /// The daemon said that it is stopping: what was sent behind its last reply is not served.
+    fn is_stopping(&self) -> bool {
+        matches!(self, Self::Refused(error) if error.code == ErrorCode::Stopping)
     }
 
     fn wrong_id(wanted: u32, got: u32) -> Self {
@@ -143,6 +152,9 @@ fn is_timeout(error: &io::Error) -> bool {
 fn connect_advice(error: &io::Error) -> &'static str {
     if error.kind() == io::ErrorKind::PermissionDenied {
         "run it as a user who may open this socket"
+    } else if error.kind() == io::ErrorKind::WouldBlock {
+        // connect(2): as many wait to be accepted as the listener lets.
+        "too many connections wait for it already: try again, or look at its log"
     } else {
         "start the daemon, or name its runtime directory"
     }

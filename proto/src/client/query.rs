@@ -45,7 +45,7 @@ impl QueryClient {
         Ok(Self { connection, out: Zeroizing::new(Vec::with_capacity(REQUEST_CAPACITY)) })
     }
 
-    /// How long each read and write may take; `None`, the default, waits for ever.
+    /// How long each read and write, and opening another connection, may take; `None`, the default, waits for ever.
     ///
     /// # Errors
     /// [`ClientError::Io`] when the system does not take it, as for a duration of zero.

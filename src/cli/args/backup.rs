@@ -2,13 +2,20 @@
 
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{ArgGroup, Args};
 
 /// `backup`
 #[derive(Args)]
+#[command(group(ArgGroup::new("where").required(true).args(["file", "into"])))]
 pub struct Backup {
     /// File to make; one that exists is refused. `-` writes to standard output
-    pub file: PathBuf,
+    pub file: Option<PathBuf>,
+    /// Make a file in this directory, named for the time in UTC: keyward-20261122T030405Z.backup
+    #[arg(long, value_name = "DIR")]
+    pub into: Option<PathBuf>,
+    /// When the new one is whole, remove the oldest of such names in DIR, so that N are left
+    #[arg(long, value_name = "N", conflicts_with = "file", value_parser = clap::value_parser!(u16).range(1..))]
+    pub keep: Option<u16>,
 }
 
 /// `restore`

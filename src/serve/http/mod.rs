@@ -36,6 +36,11 @@ const LINGER_BYTES_MAX: u64 = 64 * 1024;
 /// And for so long.
 const LINGER: Duration = Duration::from_secs(1);
 
+/// Who has just connected is about to ask, and can't know that a stop came between: it is waited for, for so long after
+/// the connection was made. A proxy that opens a connection for a request counts it as failed when it ends without an answer,
+/// while of one that it kept it knows that it may have ended.
+const FIRST_REQUEST: Duration = Duration::from_millis(100);
+
 /// Serves one connection until it is over.
 pub(super) async fn serve<S: Socket>(stream: S, serving: Arc<Serving>, stop: CancellationToken) {
     let deadlines = serving.control.rules().deadlines;
@@ -79,6 +84,7 @@ struct Door {
 
 impl Door {
     async fn converse<S: Socket>(&self, connection: &mut Connection<S>) -> End {
+        let mut first_until = Some(tokio::time::Instant::now() + FIRST_REQUEST);
         let mut clock = Clock::default();
         let mut settled = None;
         // Of an unfinished head: what was looked at.
@@ -89,6 +95,9 @@ impl Door {
                 Filled::More | Filled::Last => {}
                 Filled::Late => return refuse(connection, Refusal::TooSlow).await,
                 Filled::Over => return End::AtOnce,
+            }
+            if let (Filled::Last, Some(until)) = (&filled, first_until.take()) {
+                connection.await_first(until).await;
             }
             loop {
                 let outcome = connection.answer(|input, out| {

@@ -157,7 +157,8 @@ impl Meters {
         std::array::from_fn(|reason| query[reason] + http[reason])
     }
 
-    fn questions(&self) -> u64 {
+    /// Targets judged, over both doors.
+    pub(super) fn questions(&self) -> u64 {
         self.verdicts_by_reason().iter().sum()
     }
 
