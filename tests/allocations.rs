@@ -66,8 +66,8 @@ fn questions() -> Vec<(&'static str, Vec<u8>)> {
     ]
 }
 
-/// A daemon in this process and thread.
-fn serve(runtime: &Runtime, local: &LocalSet, home: &Home, registry: Registry) -> UnixStream {
+/// A daemon in this process and thread, and a connection to one of its doors.
+fn serve(runtime: &Runtime, local: &LocalSet, home: &Home, registry: Registry, door: &str) -> UnixStream {
     let limits = ConnectionLimits { total: 8, per_uid: 8 };
     let rules = Rules {
         connections: limits,
@@ -82,7 +82,7 @@ fn serve(runtime: &Runtime, local: &LocalSet, home: &Home, registry: Registry) -
     let listen = |name: &str| bind(&home.path().join(name), Access::Owner).unwrap();
     let doors = Doors { query: listen("query"), admin: listen("admin"), http: listen("http"), http_loopback: None };
     local.spawn_local(keyward::serve::serve(Arc::new(registry), doors, Control::new(rules), CancellationToken::new()));
-    local.block_on(runtime, UnixStream::connect(home.path().join("query"))).unwrap()
+    local.block_on(runtime, UnixStream::connect(home.path().join(door))).unwrap()
 }
 
 /// Sends `bytes` and reads `replies` frames, `times` over.
@@ -103,7 +103,7 @@ fn a_question_allocates_nothing_in_the_steady_state() {
     let registry = home.registry(&world());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let local = LocalSet::new();
-    let mut stream = serve(&runtime, &local, &home, registry);
+    let mut stream = serve(&runtime, &local, &home, registry, "query");
     let mut buffer = vec![0; 64 * 1024];
     let mut questions = questions();
     let pipelined: Vec<u8> = questions.iter().flat_map(|(_, bytes)| bytes.clone()).collect();
@@ -116,5 +116,42 @@ fn a_question_allocates_nothing_in_the_steady_state() {
             local.block_on(&runtime, ask(&mut stream, bytes, replies, COUNTED, &mut buffer));
         });
         assert_eq!(count_total, 0, "{what}: {count_total} allocations of {bytes_total} bytes in {COUNTED} rounds");
+    }
+}
+
+/// Sends a request without a body and reads an answer without one, `times` over.
+async fn ask_http(stream: &mut UnixStream, request: &[u8], status: &str, times: usize, buffer: &mut [u8]) {
+    for _ in 0..times {
+        stream.write_all(request).await.unwrap();
+        let mut read = 0;
+        while !buffer[..read].ends_with(b"\r\n\r\n") {
+            read += stream.read(&mut buffer[read..]).await.unwrap();
+        }
+        assert!(buffer.starts_with(status.as_bytes()), "{}", String::from_utf8_lossy(&buffer[..read]));
+    }
+}
+
+#[test]
+fn a_question_over_http_allocates_nothing_in_the_steady_state() {
+    let home = Home::new();
+    let registry = home.registry(&world());
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let local = LocalSet::new();
+    let mut stream = serve(&runtime, &local, &home, registry, "http");
+    let mut buffer = vec![0; 1024];
+    let table = [
+        (KEY, "X-Original-URI: /api/v2/tickets?page=2", "HTTP/1.1 200"),
+        ("key 3:WRONGWRONGWRONG", "X-Original-URI: /api/v2/tickets", "HTTP/1.1 401"),
+        (KEY, "X-Original-URI: /api/v2/../tickets", "HTTP/1.1 403"),
+        (KEY, "X: no target", "HTTP/1.1 403"),
+    ];
+    for (credential, target, status) in table {
+        let lines = format!("X-Original-Method: GET\r\n{target}\r\nAuthorization: {credential}\r\n");
+        let request = format!("GET /auth/nginx HTTP/1.1\r\nHost: x\r\nX-Real-IP: 10.1.2.3\r\n{lines}\r\n");
+        local.block_on(&runtime, ask_http(&mut stream, request.as_bytes(), status, WARM_UP, &mut buffer));
+        let AllocationInfo { count_total, bytes_total, .. } = allocation_counter::measure(|| {
+            local.block_on(&runtime, ask_http(&mut stream, request.as_bytes(), status, COUNTED, &mut buffer));
+        });
+        assert_eq!(count_total, 0, "{status} {target}: {count_total} allocations of {bytes_total} bytes");
     }
 }

@@ -31,19 +31,22 @@ const BYTES_AT_ONCE: usize = 32 * 1024;
 
 /// Serves one connection until it is over.
 pub(super) async fn serve(stream: UnixStream, serving: Arc<Serving>, origin: Origin, stop: CancellationToken) {
-    let (bounds, deadlines) = ((ADMIN_FRAME_BYTES_MAX, ADMIN_ERROR), serving.control.rules().deadlines);
-    let mut connection = Connection::new(stream, bounds, deadlines, stop.clone());
+    let deadlines = serving.control.rules().deadlines;
+    let mut connection = Connection::new(stream, ADMIN_FRAME_BYTES_MAX, deadlines, stop.clone());
     let mut desk = Desk { serving, origin, stop, upload: None, importing: None };
     loop {
         let filled = desk.fill(&mut connection).await;
-        if matches!(filled, Filled::Over) {
-            return;
+        match filled {
+            Filled::More | Filled::Last => {}
+            Filled::Late => return connection.say_late(ADMIN_ERROR).await,
+            Filled::Over => return,
         }
         loop {
             let (request_id, request, used) = match connection.next_frame() {
                 Ok(Some((frame, used))) => (frame.header.request_id, decode(&frame), used),
                 Ok(None) => break,
-                Err(()) => {
+                Err(error) => {
+                    connection.refuse(ADMIN_ERROR, 0, &error);
                     let _ = connection.flush().await;
                     return;
                 }
@@ -55,7 +58,7 @@ pub(super) async fn serve(stream: UnixStream, serving: Arc<Serving>, origin: Ori
             let answered = match request {
                 Ok(request) => desk.answer(request, request_id, used, &mut connection).await,
                 Err(error) => {
-                    connection.refuse(request_id, &error);
+                    connection.refuse(ADMIN_ERROR, request_id, &error);
                     Ok(())
                 }
             };
@@ -66,7 +69,7 @@ pub(super) async fn serve(stream: UnixStream, serving: Arc<Serving>, origin: Ori
         }
         if matches!(filled, Filled::Last) {
             desk.settle(connection.output()).await;
-            connection.say_stopping().await;
+            connection.say_stopping(ADMIN_ERROR).await;
             return;
         }
     }

@@ -1,6 +1,7 @@
-//! One framed connection: buffers, deadlines, orderly end. Both framed doors are built on it.
+//! One connection: buffers, deadlines, orderly end. All doors are built on it; what it says of frames is for the framed
+//! ones. A message is a frame, or the head of an HTTP request.
 //!
-//! Own buffers rather than a codec: all frames that came with one read are answered with one write, which is worth a
+//! Own buffers rather than a codec: all messages that came with one read are answered with one write, which is worth a
 //! factor of two (section 8 of the contract), and a buffer never grows for bytes that have not arrived.
 
 use std::io;
@@ -8,9 +9,9 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use keyward_proto::frame::{self, ErrorCode, Frame, FrameError};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::UnixStream;
-use tokio::time::{Instant, Sleep, sleep_until, timeout};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::net::{TcpStream, UnixStream};
+use tokio::time::{Instant, Sleep, sleep_until, timeout, timeout_at};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 /// Room that a read is given, at least. An idle connection keeps no more than twice this.
@@ -25,7 +26,7 @@ pub(super) const WRITE_BYTES_MAX: usize = 256 * 1024;
 /// How long a connection may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Deadlines {
-    /// For the rest of a frame whose first byte has come, and for a peer to take its replies.
+    /// For the rest of a message whose first byte has come, and for a peer to take its replies.
     pub frame: Duration,
     /// Without any byte.
     pub idle: Duration,
@@ -37,19 +38,46 @@ pub(super) enum Filled {
     More,
     /// The daemon is stopping: what was received is in the buffer, nothing will follow.
     Last,
-    /// The peer is gone, idle for too long, or too slow: the connection is over.
+    /// A message was begun and not finished in time. The peer is still to be told.
+    Late,
+    /// The peer is gone, or was idle for too long: the connection is over.
     Over,
 }
 
-pub(super) struct Connection {
-    stream: UnixStream,
+/// A stream that can be tried without waiting.
+pub(super) trait Socket: AsyncRead + AsyncWrite + Unpin {
+    fn try_read_buf(&self, buffer: &mut Vec<u8>) -> io::Result<usize>;
+    fn try_write(&self, bytes: &[u8]) -> io::Result<usize>;
+}
+
+impl Socket for UnixStream {
+    fn try_read_buf(&self, buffer: &mut Vec<u8>) -> io::Result<usize> {
+        Self::try_read_buf(self, buffer)
+    }
+
+    fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+        Self::try_write(self, bytes)
+    }
+}
+
+impl Socket for TcpStream {
+    fn try_read_buf(&self, buffer: &mut Vec<u8>) -> io::Result<usize> {
+        Self::try_read_buf(self, buffer)
+    }
+
+    fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+        Self::try_write(self, bytes)
+    }
+}
+
+pub(super) struct Connection<S = UnixStream> {
+    stream: S,
     input: Vec<u8>,
     output: Vec<u8>,
-    frame_bytes_max: usize,
-    error_type: u16,
+    message_bytes_max: usize,
     deadlines: Deadlines,
-    /// When the first byte of an unfinished frame was seen.
-    frame_began: Option<Instant>,
+    /// When the first byte of an unfinished message was seen.
+    message_began: Option<Instant>,
     last_byte: Instant,
     alarm: Pin<Box<Sleep>>,
     /// Made once: making it for every read would cost two locks.
@@ -57,22 +85,16 @@ pub(super) struct Connection {
     read_bytes: usize,
 }
 
-impl Connection {
-    pub(super) fn new(
-        stream: UnixStream,
-        (frame_bytes_max, error_type): (usize, u16),
-        deadlines: Deadlines,
-        stop: CancellationToken,
-    ) -> Self {
+impl<S: Socket> Connection<S> {
+    pub(super) fn new(stream: S, message_bytes_max: usize, deadlines: Deadlines, stop: CancellationToken) -> Self {
         let now = Instant::now();
         Self {
             stream,
             input: Vec::new(),
             output: Vec::new(),
-            frame_bytes_max,
-            error_type,
+            message_bytes_max,
             deadlines,
-            frame_began: None,
+            message_began: None,
             last_byte: now,
             alarm: Box::pin(sleep_until(now + deadlines.idle)),
             stopping: Box::pin(stop.cancelled_owned()),
@@ -104,13 +126,7 @@ impl Connection {
                 self.alarm.as_mut().reset(deadline);
                 continue;
             }
-            if self.frame_began.is_some() {
-                let seconds = self.deadlines.frame.as_secs();
-                let why = format!("a started frame was not finished within {seconds} s");
-                self.refuse(0, &FrameError::new(ErrorCode::FrameDeadline, why));
-                let _ = self.flush().await;
-            }
-            return Filled::Over;
+            return if self.message_began.is_some() { Filled::Late } else { Filled::Over };
         }
     }
 
@@ -120,7 +136,7 @@ impl Connection {
     }
 
     fn deadline(&self) -> Instant {
-        match self.frame_began {
+        match self.message_began {
             Some(began) => began + self.deadlines.frame,
             None => self.last_byte + self.deadlines.idle,
         }
@@ -146,7 +162,7 @@ impl Connection {
     /// Takes what the socket holds already: it was received before the stop.
     fn take_rest(&mut self) -> Filled {
         self.last_byte = Instant::now();
-        while self.input.len() <= self.frame_bytes_max {
+        while self.input.len() <= self.message_bytes_max {
             self.input.reserve(READ_BYTES_MAX);
             match self.stream.try_read_buf(&mut self.input) {
                 Ok(0) | Err(_) => break,
@@ -156,63 +172,46 @@ impl Connection {
         Filled::Last
     }
 
+    /// Waits for first bytes although the daemon is stopping. Nothing when there were any.
+    pub(super) async fn await_first(&mut self, until: Instant) {
+        if self.input.is_empty() {
+            self.input.reserve(self.read_bytes);
+            let _ = timeout_at(until, self.stream.read_buf(&mut self.input)).await;
+            self.take_rest();
+        }
+    }
+
     /// Begins both deadlines anew. For when the daemon was busy with the peer's request, or the peer with its replies: the
     /// peer could not send meanwhile, or had no reason to.
     pub(super) fn restart_deadlines(&mut self) {
         // The alarm rings too early then, and is set anew.
         self.last_byte = Instant::now();
-        if let Some(began) = &mut self.frame_began {
+        if let Some(began) = &mut self.message_began {
             *began = self.last_byte;
         }
     }
 
-    /// Hands the input to `answer`, which appends replies and says how many bytes it used and whether whole frames may
-    /// be left. True when they may.
+    /// Hands the input to `answer`, which appends replies and says how many bytes it used and what is next.
     ///
     /// # Errors
-    /// When the stream can't be followed further; the error frame is among the replies.
-    pub(super) fn answer(
+    /// When the stream can't be followed further; what came before is answered.
+    pub(super) fn answer<N, E>(
         &mut self,
-        answer: impl FnOnce(&[u8], &mut Vec<u8>) -> Result<(usize, bool), FrameError>,
-    ) -> Result<bool, ()> {
-        match answer(&self.input, &mut self.output) {
-            Ok((used, more)) => {
-                self.consume(used);
-                Ok(more)
-            }
-            Err(error) => {
-                self.refuse(0, &error);
-                Err(())
-            }
-        }
+        answer: impl FnOnce(&[u8], &mut Vec<u8>) -> Result<(usize, N), E>,
+    ) -> Result<N, E> {
+        let (used, next) = answer(&self.input, &mut self.output)?;
+        self.consume(used);
+        Ok(next)
     }
 
-    /// The first whole frame of the input, with the bytes it used; for [`Connection::consume`].
-    ///
-    /// # Errors
-    /// As [`Connection::answer`].
-    pub(super) fn next_frame(&mut self) -> Result<Option<(Frame<'_>, usize)>, ()> {
-        match frame::split(&self.input, self.frame_bytes_max) {
-            Ok(None) => {
-                self.consume(0);
-                Ok(None)
-            }
-            Ok(Some(_)) => Ok(frame::split(&self.input, self.frame_bytes_max).ok().flatten()),
-            Err(error) => {
-                self.refuse(0, &error);
-                Err(())
-            }
-        }
-    }
-
-    /// Drops `used` bytes of the input and starts the clock of a frame that is left unfinished.
+    /// Drops `used` bytes of the input and starts the clock of a message that is left unfinished.
     pub(super) fn consume(&mut self, used: usize) {
         self.input.drain(..used);
         let unfinished = !self.input.is_empty();
         if !unfinished {
-            self.frame_began = None;
-        } else if self.frame_began.is_none() || used > 0 {
-            self.frame_began = Some(self.last_byte);
+            self.message_began = None;
+        } else if self.message_began.is_none() || used > 0 {
+            self.message_began = Some(self.last_byte);
             let deadline = self.deadline();
             self.alarm.as_mut().reset(deadline);
         }
@@ -226,17 +225,6 @@ impl Connection {
     /// Where replies are appended.
     pub(super) const fn output(&mut self) -> &mut Vec<u8> {
         &mut self.output
-    }
-
-    /// Appends an error frame.
-    pub(super) fn refuse(&mut self, request_id: u32, error: &FrameError) {
-        frame::put_error(&mut self.output, self.error_type, request_id, error);
-    }
-
-    /// The last frame of a connection that a stop ends: whoever connected is to come again.
-    pub(super) async fn say_stopping(&mut self) {
-        self.refuse(0, &FrameError::new(ErrorCode::Stopping, "the daemon is stopping; connect again"));
-        let _ = self.flush().await;
     }
 
     /// Writes the replies that gathered.
@@ -259,6 +247,45 @@ impl Connection {
         self.output.clear();
         Ok(())
     }
+
+    /// The stream, for an end that takes time.
+    pub(super) fn into_stream(self) -> S {
+        self.stream
+    }
+}
+
+/// For the framed doors. Each names the message type of its errors.
+impl Connection {
+    /// The first whole frame of the input, with the bytes it used; for [`Connection::consume`].
+    ///
+    /// # Errors
+    /// When the stream can't be followed further.
+    pub(super) fn next_frame(&mut self) -> Result<Option<(Frame<'_>, usize)>, FrameError> {
+        if frame::split(&self.input, self.message_bytes_max)?.is_none() {
+            self.consume(0);
+            return Ok(None);
+        }
+        frame::split(&self.input, self.message_bytes_max)
+    }
+
+    /// Appends an error frame.
+    pub(super) fn refuse(&mut self, error_type: u16, request_id: u32, error: &FrameError) {
+        frame::put_error(&mut self.output, error_type, request_id, error);
+    }
+
+    /// The last frame of a connection that a stop ends: whoever connected is to come again.
+    pub(super) async fn say_stopping(&mut self, error_type: u16) {
+        self.refuse(error_type, 0, &FrameError::new(ErrorCode::Stopping, "the daemon is stopping; connect again"));
+        let _ = self.flush().await;
+    }
+
+    /// The last frame of a connection that was [too slow](Filled::Late).
+    pub(super) async fn say_late(&mut self, error_type: u16) {
+        let seconds = self.deadlines.frame.as_secs();
+        let why = format!("a started frame was not finished within {seconds} s");
+        self.refuse(error_type, 0, &FrameError::new(ErrorCode::FrameDeadline, why));
+        let _ = self.flush().await;
+    }
 }
 
 #[cfg(test)]
@@ -277,7 +304,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn an_idle_connection_gives_back_the_room_that_a_burst_needed() {
         let (served, mut client) = UnixStream::pair().unwrap();
-        let mut connection = Connection::new(served, (256 * 1024, 1), QUIET, CancellationToken::new());
+        let mut connection = Connection::new(served, 256 * 1024, QUIET, CancellationToken::new());
         let burst = frame(100 * 1024);
         client.write_all(&burst).await.unwrap();
         let mut answered = 0;
@@ -287,7 +314,7 @@ mod tests {
                 let whole = input.len() / burst.len();
                 answered += whole;
                 out.extend_from_slice(&input[..whole * burst.len()]);
-                Ok((whole * burst.len(), false))
+                Ok::<_, FrameError>((whole * burst.len(), false))
             });
             assert_eq!(outcome, Ok(false));
         }
@@ -302,7 +329,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_trickle_does_not_hold_a_frame_beyond_its_deadline() {
         let (served, mut client) = UnixStream::pair().unwrap();
-        let mut connection = Connection::new(served, (256 * 1024, 1), QUIET, CancellationToken::new());
+        let mut connection = Connection::new(served, 256 * 1024, QUIET, CancellationToken::new());
         let began = Instant::now();
         let trickle = tokio::spawn(async move {
             for byte in frame(64) {

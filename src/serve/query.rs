@@ -24,15 +24,17 @@ const TOGETHER_MAX: usize = 16;
 /// Serves one connection until it is over. What the daemon asks itself is not `counted`.
 pub(super) async fn serve(stream: UnixStream, serving: Arc<Serving>, counted: bool, stop: CancellationToken) {
     let deadlines = serving.control.rules().deadlines;
-    let mut connection = Connection::new(stream, (QUERY_FRAME_BYTES_MAX, QUERY_ERROR), deadlines, stop);
+    let mut connection = Connection::new(stream, QUERY_FRAME_BYTES_MAX, deadlines, stop);
     let meter = serving.meters.of(AskDoor::Query);
     let share = meter.share();
     let denials = if counted { &serving.meters.denials } else { &serving.meters.unlogged };
     let mut settled = None;
     loop {
         let filled = connection.fill().await;
-        if matches!(filled, Filled::Over) {
-            return;
+        match filled {
+            Filled::More | Filled::Last => {}
+            Filled::Late => return connection.say_late(QUERY_ERROR).await,
+            Filled::Over => return,
         }
         let mut began = connection.last_read();
         loop {
@@ -45,6 +47,9 @@ pub(super) async fn serve(stream: UnixStream, serving: Arc<Serving>, counted: bo
             if counted {
                 meter.add(share, &notes, began.elapsed());
             }
+            if let Err(error) = &outcome {
+                connection.refuse(QUERY_ERROR, 0, error);
+            }
             if connection.flush().await.is_err() || outcome.is_err() {
                 return;
             }
@@ -55,13 +60,13 @@ pub(super) async fn serve(stream: UnixStream, serving: Arc<Serving>, counted: bo
                 connection.restart_deadlines();
                 continue;
             }
-            if outcome == Ok(false) {
+            if matches!(outcome, Ok(false)) {
                 break;
             }
             began = Instant::now();
         }
         if matches!(filled, Filled::Last) {
-            connection.say_stopping().await;
+            connection.say_stopping(QUERY_ERROR).await;
             return;
         }
     }

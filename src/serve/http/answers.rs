@@ -1,31 +1,17 @@
-//! From a verdict to the headers of an auth answer, or to the API's own form.
+//! From a verdict to an auth answer, or to the API's own form; written where the connection sends from.
 
 use std::fmt::Write as _;
+use std::io::Write as _;
+use std::time::{SystemTime, UNIX_EPOCH};
 
-use http_body_util::Full;
-use hyper::body::Bytes;
-use hyper::header::{
-    ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE,
-};
-use hyper::{Response, StatusCode};
+use httpdate::HttpDate;
 use keyward_proto::query::{IdentityRef, Mode, Reason, VerdictRef};
 use serde_json::{Map, Value, json};
 
-use super::Reply;
+use super::head::Afterwards;
 use crate::model::Verdict;
 use crate::serve::convert;
 use crate::serve::meters::CONTENT_TYPE as METRICS_TYPE;
-
-const STATUS: HeaderName = HeaderName::from_static("x-keyward-status");
-const REASON: HeaderName = HeaderName::from_static("x-keyward-reason");
-const MODE: HeaderName = HeaderName::from_static("x-keyward-mode");
-const CREDENTIAL_ID: HeaderName = HeaderName::from_static("x-keyward-credential-id");
-const APP_ID: HeaderName = HeaderName::from_static("x-keyward-app-id");
-const AGENT_ID: HeaderName = HeaderName::from_static("x-keyward-agent-id");
-const AGENT_NAME: HeaderName = HeaderName::from_static("x-keyward-agent-name");
-/// Headers of an auth answer, with those that hyper adds: so the map is made once.
-const HEADERS_MAX: usize = 12;
-const CHALLENGE: HeaderValue = HeaderValue::from_static("key realm=\"keyward\"");
 
 /// Who asks through which rules.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,49 +23,167 @@ pub(super) enum AuthDoor {
 }
 
 impl AuthDoor {
-    fn status(self, status: u16) -> StatusCode {
-        let told = match (self, status) {
+    const fn status(self, status: u16) -> u16 {
+        match (self, status) {
             (Self::Forward, status) => status,
             (Self::Nginx, 200 | 401) => status,
             (Self::Nginx, 500..) => 500,
             (Self::Nginx, _) => 403,
+        }
+    }
+}
+
+/// The time as HTTP writes it, made once a second.
+#[derive(Default)]
+pub(super) struct Clock {
+    second: u64,
+    text: String,
+}
+
+impl Clock {
+    pub(super) fn date(&mut self) -> &str {
+        let now = SystemTime::now();
+        let second = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        if self.second != second || self.text.is_empty() {
+            self.second = second;
+            self.text.clear();
+            write!(self.text, "{}", HttpDate::from(now)).expect("a String takes everything");
+        }
+        &self.text
+    }
+}
+
+/// The answer to one request, not given yet.
+pub(super) struct Answer<'a> {
+    pub(super) out: &'a mut Vec<u8>,
+    pub(super) date: &'a str,
+    pub(super) afterwards: Afterwards,
+    /// The client asked for the head alone.
+    pub(super) without_body: bool,
+}
+
+impl Answer<'_> {
+    /// Of an auth door. The body is empty: nginx keeps the connection only then. Every header is always there: a proxy
+    /// that copies a missing one would let the client's own through.
+    pub(super) fn auth(mut self, door: AuthDoor, verdict: &Verdict<'_>) {
+        let verdict = convert::verdict(verdict);
+        self.begin(door.status(verdict.status));
+        self.number("x-keyward-status", Some(verdict.status.into()));
+        self.header("x-keyward-reason", reason(&verdict).name());
+        let identity = verdict.identity.as_ref();
+        self.header("x-keyward-mode", identity.map_or("", |who| who.mode.name()));
+        self.number("x-keyward-credential-id", identity.map(|who| who.credential_id));
+        self.number("x-keyward-app-id", identity.and_then(|who| who.app_id));
+        self.number("x-keyward-agent-id", identity.map(|who| who.agent_id));
+        self.out.extend_from_slice(b"x-keyward-agent-name: ");
+        percent_encode(identity.map_or("", |who| who.agent_name), self.out);
+        self.out.extend_from_slice(b"\r\n");
+        self.put_rules(&verdict);
+        self.end("");
+    }
+
+    /// Of `/me`, in the API's own form.
+    pub(super) fn me(mut self, verdict: &Verdict<'_>) {
+        let verdict = convert::verdict(verdict);
+        let body = match &verdict.identity {
+            Some(identity) => json!({ "data": person(identity), "meta": {}, "linked": {} }),
+            None => error_body(verdict.status, reason(&verdict).name(), message(reason(&verdict))),
         };
-        StatusCode::from_u16(told).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+        self.begin(verdict.status);
+        self.put_rules(&verdict);
+        self.header("content-type", "application/json");
+        self.end(&body.to_string());
     }
-}
 
-/// The answer of an auth door. Its body is empty: nginx keeps the connection only then. Every header is always there:
-/// a proxy that copies a missing one would let the client's own through.
-pub(super) fn auth(door: AuthDoor, verdict: &Verdict<'_>) -> Reply {
-    let verdict = convert::verdict(verdict);
-    let mut reply = Response::new(Full::default());
-    *reply.status_mut() = door.status(verdict.status);
-    let headers = reply.headers_mut();
-    headers.reserve(HEADERS_MAX);
-    headers.insert(STATUS, HeaderValue::from(verdict.status));
-    headers.insert(REASON, HeaderValue::from_static(reason(&verdict).name()));
-    put_identity(headers, verdict.identity.as_ref());
-    put_rules(headers, &verdict);
-    reply
-}
-
-fn put_identity(headers: &mut HeaderMap, identity: Option<&IdentityRef<'_>>) {
-    const NOTHING: HeaderValue = HeaderValue::from_static("");
-    headers.insert(MODE, identity.map_or(NOTHING, |who| HeaderValue::from_static(who.mode.name())));
-    headers.insert(CREDENTIAL_ID, identity.map_or(NOTHING, |who| who.credential_id.into()));
-    headers.insert(APP_ID, identity.and_then(|who| who.app_id).map_or(NOTHING, HeaderValue::from));
-    headers.insert(AGENT_ID, identity.map_or(NOTHING, |who| who.agent_id.into()));
-    headers.insert(AGENT_NAME, identity.map_or(NOTHING, |who| percent_encoded(who.agent_name)));
-}
-
-/// What every answer about a credential says beside the verdict.
-fn put_rules(headers: &mut HeaderMap, verdict: &VerdictRef<'_>) {
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    if verdict.status == 401 {
-        headers.insert(WWW_AUTHENTICATE, CHALLENGE);
+    /// Of `/healthz`.
+    pub(super) fn health(self, ready: bool) {
+        let (status, text) =
+            if ready { (200, "ok\n") } else { (503, "the database takes no changes; see keyward status\n") };
+        self.plain(status, "text/plain; charset=utf-8", text);
     }
-    if verdict.status == 429 {
-        headers.insert(RETRY_AFTER, HeaderValue::from(verdict.retry_after));
+
+    /// Of `/metrics`.
+    pub(super) fn metrics(self, text: &str) {
+        self.plain(200, METRICS_TYPE, text);
+    }
+
+    /// To a path that is none.
+    pub(super) fn not_found(self) {
+        let body = error_body(404, "not_found", "There is nothing here.").to_string();
+        self.plain(404, "application/json", &body);
+    }
+
+    /// To a method that a path does not have.
+    pub(super) fn method_not_allowed(mut self) {
+        let body = error_body(405, "method_not_allowed", "This path can only be read: use GET.");
+        self.begin(405);
+        self.header("allow", "GET, HEAD");
+        self.header("content-type", "application/json");
+        self.header("cache-control", "no-store");
+        self.end(&body.to_string());
+    }
+
+    fn plain(mut self, status: u16, content_type: &str, body: &str) {
+        self.begin(status);
+        self.header("content-type", content_type);
+        self.header("cache-control", "no-store");
+        self.end(body);
+    }
+
+    /// What every answer about a credential says beside the verdict.
+    fn put_rules(&mut self, verdict: &VerdictRef<'_>) {
+        self.header("cache-control", "no-store");
+        if verdict.status == 401 {
+            self.header("www-authenticate", "key realm=\"keyward\"");
+        }
+        if verdict.status == 429 {
+            self.number("retry-after", Some(verdict.retry_after.into()));
+        }
+    }
+
+    fn begin(&mut self, status: u16) {
+        self.out.extend_from_slice(match status {
+            200 => b"HTTP/1.1 200 OK\r\n",
+            400 => b"HTTP/1.1 400 Bad Request\r\n",
+            401 => b"HTTP/1.1 401 Unauthorized\r\n",
+            403 => b"HTTP/1.1 403 Forbidden\r\n",
+            404 => b"HTTP/1.1 404 Not Found\r\n",
+            405 => b"HTTP/1.1 405 Method Not Allowed\r\n",
+            429 => b"HTTP/1.1 429 Too Many Requests\r\n",
+            503 => b"HTTP/1.1 503 Service Unavailable\r\n",
+            _ => b"HTTP/1.1 500 Internal Server Error\r\n",
+        });
+    }
+
+    /// Names and values are ours; nothing in them could end the line.
+    fn header(&mut self, name: &str, value: &str) {
+        for part in [name, ": ", value, "\r\n"] {
+            self.out.extend_from_slice(part.as_bytes());
+        }
+    }
+
+    /// A header that is empty when there is no number.
+    fn number(&mut self, name: &str, value: Option<u64>) {
+        self.out.extend_from_slice(name.as_bytes());
+        self.out.extend_from_slice(b": ");
+        if let Some(value) = value {
+            self.out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
+        }
+        self.out.extend_from_slice(b"\r\n");
+    }
+
+    fn end(mut self, body: &str) {
+        self.number("content-length", Some(body.len() as u64));
+        self.header("date", self.date);
+        match self.afterwards {
+            Afterwards::Kept => {}
+            Afterwards::KeptAsAsked => self.header("connection", "keep-alive"),
+            Afterwards::Closed => self.header("connection", "close"),
+        }
+        self.out.extend_from_slice(b"\r\n");
+        if !self.without_body {
+            self.out.extend_from_slice(body.as_bytes());
+        }
     }
 }
 
@@ -89,30 +193,14 @@ fn reason(verdict: &VerdictRef<'_>) -> Reason {
 }
 
 /// All but RFC 3986's unreserved characters as `%XX`.
-fn percent_encoded(text: &str) -> HeaderValue {
-    let mut encoded = String::with_capacity(text.len());
+fn percent_encode(text: &str, out: &mut Vec<u8>) {
     for byte in text.bytes() {
         if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
-            encoded.push(char::from(byte));
+            out.push(byte);
         } else {
-            write!(encoded, "%{byte:02X}").expect("a String takes everything");
+            write!(out, "%{byte:02X}").expect("a Vec takes everything");
         }
     }
-    HeaderValue::try_from(encoded).expect("only unreserved characters and % are left")
-}
-
-/// The answer of `/me`, in the API's own form.
-pub(super) fn me(verdict: &Verdict<'_>) -> Reply {
-    let verdict = convert::verdict(verdict);
-    let mut reply = match &verdict.identity {
-        Some(identity) => json_reply(StatusCode::OK, &json!({ "data": person(identity), "meta": {}, "linked": {} })),
-        None => {
-            let status = StatusCode::from_u16(verdict.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-            error(status, reason(&verdict).name(), message(reason(&verdict)))
-        }
-    };
-    put_rules(reply.headers_mut(), &verdict);
-    reply
 }
 
 fn person(identity: &IdentityRef<'_>) -> Value {
@@ -133,6 +221,11 @@ fn person(identity: &IdentityRef<'_>) -> Value {
         "person_id": identity.agent_id,
         "person": person,
     })
+}
+
+/// An error in the API's own form.
+fn error_body(status: u16, code: &str, message: &str) -> Value {
+    json!({ "status": status, "code": code, "message": message })
 }
 
 /// What went wrong, for the person who wrote the request.
@@ -161,53 +254,4 @@ const fn message(reason: Reason) -> &'static str {
         Reason::RateLimited => "Too many requests; try again later.",
         Reason::Unavailable => "The question could not be answered; try again later.",
     }
-}
-
-/// The answer of `/healthz`.
-pub(super) fn health(ready: bool) -> Reply {
-    let (status, text) = if ready {
-        (StatusCode::OK, "ok\n")
-    } else {
-        (StatusCode::SERVICE_UNAVAILABLE, "the database takes no changes; see keyward status\n")
-    };
-    let mut reply = Response::new(Full::new(Bytes::from_static(text.as_bytes())));
-    *reply.status_mut() = status;
-    reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
-    reply.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    reply
-}
-
-/// The answer of `/metrics`.
-pub(super) fn metrics(text: String) -> Reply {
-    let mut reply = Response::new(Full::new(Bytes::from(text)));
-    reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(METRICS_TYPE));
-    reply.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    reply
-}
-
-/// A path that is none.
-pub(super) fn not_found() -> Reply {
-    error(StatusCode::NOT_FOUND, "not_found", "There is nothing here.")
-}
-
-/// An error in the API's own form.
-pub(super) fn error(status: StatusCode, code: &str, message: &str) -> Reply {
-    let mut reply = json_reply(status, &json!({ "status": status.as_u16(), "code": code, "message": message }));
-    if status == StatusCode::METHOD_NOT_ALLOWED {
-        reply.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
-    }
-    reply
-}
-
-fn json_reply(status: StatusCode, body: &Value) -> Reply {
-    let mut reply = Response::new(Full::new(Bytes::from(body.to_string())));
-    *reply.status_mut() = status;
-    reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    reply.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    reply
-}
-
-/// Ends the connection behind this answer.
-pub(super) fn close_after(reply: &mut Reply) {
-    reply.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
 }

@@ -3,78 +3,76 @@
 //! | part | what is in it |
 //! |---|---|
 //! | here | a connection's life, and which path is what |
-//! | `head` | which bytes are a request's head |
-//! | `watch` | the stream under hyper: reads along, keeps the deadlines |
+//! | `head` | a request's head, from its bytes |
 //! | `headers` | from headers to a question |
 //! | `answers` | from a verdict to headers, or to the API's form |
 
 mod answers;
 mod head;
 mod headers;
-mod watch;
 
-use std::convert::Infallible;
-use std::future::{Ready, poll_fn, ready};
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use http_body_util::{Empty, Full};
-use hyper::body::{Body as _, Bytes, Incoming};
-use hyper::server::conn::http1::Builder;
-use hyper::service::service_fn;
-use hyper::{Method, Request, Response, StatusCode};
-use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use super::connection::{Connection, Filled, Socket, WRITE_BYTES_MAX};
 use super::meters::{AskDoor, Notes};
 use super::{Serving, convert};
 use crate::model::{Reason, Verdict};
 use crate::registry::{Settled, Target, WantedProof};
-use answers::AuthDoor;
-use head::HEAD_BYTES_MAX;
-use headers::Presented;
-use watch::Watched;
+use answers::{Answer, AuthDoor, Clock};
+use head::{Afterwards, HEAD_BYTES_MAX, Head, Refusal};
+use headers::{Named, Presented};
 
 /// What a connection beyond the limits is told.
 pub(super) const BUSY: &[u8] =
     b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\nretry-after: 1\r\nconnection: close\r\n\r\n";
-/// Hyper's own bound on what it holds of a connection. [`watch`] refuses a longer head before this is reached; twice
-/// as much, because requests behind the first may lie in the same buffer.
-const BUFFER_BYTES_MAX: usize = 2 * HEAD_BYTES_MAX;
+/// Of a body that nobody reads, so much is taken before the connection is closed, so that the client sees the answer
+/// and not a reset.
+const LINGER_BYTES_MAX: u64 = 64 * 1024;
+/// And for so long.
+const LINGER: Duration = Duration::from_secs(1);
 
-type Reply = Response<Full<Bytes>>;
+/// Who has just connected is about to ask, and can't know that a stop came between: it is waited for, for so long after
+/// the connection was made. A proxy that opens a connection for a request counts it as failed when it ends without an answer,
+/// while of one that it kept it knows that it may have ended.
+const FIRST_REQUEST: Duration = Duration::from_millis(100);
 
 /// Serves one connection until it is over.
-pub(super) async fn serve<S>(stream: S, serving: Arc<Serving>, stop: CancellationToken)
-where
-    S: AsyncRead + AsyncWrite + Unpin,
-{
-    let watched = Watched::new(stream, serving.control.rules().deadlines, stop.clone());
-    let door = Arc::new(Door { share: serving.meters.of(AskDoor::Http).share(), serving });
-    let service = service_fn(move |request| match door.answer(&request, None) {
-        Ok(reply) => Answering::Now(ready(Ok(reply))),
-        Err(wanted) => Answering::Held(Box::pin(Arc::clone(&door).answer_when_settled(request, wanted))),
-    });
-    let mut connection = Builder::new()
-        // Its own would begin with the silence between requests; `watch` knows when a head begins.
-        .header_read_timeout(None)
-        // Otherwise it looks for the end while an answer waits to be written, and drops the answer for it.
-        .half_close(true)
-        .max_buf_size(BUFFER_BYTES_MAX)
-        .serve_connection(TokioIo::new(watched), service);
-    let mut stopping = false;
-    loop {
-        stopping = tokio::select! {
-            // What was received is answered before a stop is seen; then the stream says that it ends.
-            biased;
-            _ = poll_fn(|context| connection.poll_without_shutdown(context)) => break,
-            () = stop.cancelled(), if !stopping => true,
-        };
+pub(super) async fn serve<S: Socket>(stream: S, serving: Arc<Serving>, stop: CancellationToken) {
+    let deadlines = serving.control.rules().deadlines;
+    let mut connection = Connection::new(stream, HEAD_BYTES_MAX, deadlines, stop);
+    let door = Door { share: serving.meters.of(AskDoor::Http).share(), serving };
+    if door.converse(&mut connection).await == End::MoreMayCome {
+        let mut stream = connection.into_stream();
+        let _ = timeout(LINGER, async {
+            stream.shutdown().await?;
+            tokio::io::copy(&mut stream.take(LINGER_BYTES_MAX), &mut tokio::io::sink()).await
+        })
+        .await;
     }
-    connection.into_parts().io.into_inner().close().await;
+}
+
+/// What follows when all is answered that can be.
+enum Next {
+    /// The rest of a head, or another one, must come first.
+    Fill,
+    /// What was gathered is enough for one write.
+    Again,
+    /// It must be known first what becomes of this proof.
+    Settle(Box<WantedProof>),
+}
+
+/// How a connection ends.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// The client knows, or is gone.
+    AtOnce,
+    /// The client may still be sending what nobody will read.
+    MoreMayCome,
 }
 
 /// One connection's requests.
@@ -84,89 +82,134 @@ struct Door {
     share: usize,
 }
 
-/// An answer, or one that waits until a code was tried. Nearly none does, so that one is boxed.
-enum Answering {
-    Now(Ready<Result<Reply, Infallible>>),
-    Held(Pin<Box<dyn Future<Output = Result<Reply, Infallible>> + Send>>),
-}
-
-impl Future for Answering {
-    type Output = Result<Reply, Infallible>;
-
-    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        match self.get_mut() {
-            Self::Now(ready) => Pin::new(ready).poll(context),
-            Self::Held(held) => held.as_mut().poll(context),
-        }
-    }
-}
-
 impl Door {
-    /// Answers one request once it is known what became of the proof that it wants.
-    async fn answer_when_settled(
-        self: Arc<Self>,
-        request: Request<Incoming>,
-        mut wanted: Box<WantedProof>,
-    ) -> Result<Reply, Infallible> {
-        let has_body = !request.body().is_end_stream();
-        // Kept to the end, unread, as where nothing is waited for.
-        let (head, _body) = request.into_parts();
-        let request = Request::from_parts(head, Empty::<Bytes>::new());
+    async fn converse<S: Socket>(&self, connection: &mut Connection<S>) -> End {
+        let mut first_until = Some(tokio::time::Instant::now() + FIRST_REQUEST);
+        let mut clock = Clock::default();
+        let mut settled = None;
+        // Of an unfinished head: what was looked at.
+        let mut seen = 0;
         loop {
-            let settled = self.serving.registry.settle(*wanted).await;
-            match self.answer(&request, Some(settled)) {
-                Ok(mut reply) => {
-                    if has_body {
-                        answers::close_after(&mut reply);
+            let filled = connection.fill().await;
+            match filled {
+                Filled::More | Filled::Last => {}
+                Filled::Late => return refuse(connection, Refusal::TooSlow).await,
+                Filled::Over => return End::AtOnce,
+            }
+            if let (Filled::Last, Some(until)) = (&filled, first_until.take()) {
+                connection.await_first(until).await;
+            }
+            loop {
+                let outcome = connection.answer(|input, out| {
+                    // A head that comes byte by byte is looked at once a line.
+                    if input.len() <= HEAD_BYTES_MAX && memchr::memchr(b'\n', &input[seen..]).is_none() {
+                        seen = input.len();
+                        return Ok((0, Next::Fill));
                     }
-                    return Ok(reply);
+                    let (used, next) = self.answer_all(input, out, clock.date(), settled.take())?;
+                    seen = if matches!(next, Next::Fill) { input.len() - used } else { 0 };
+                    Ok((used, next))
+                });
+                if connection.flush().await.is_err() {
+                    return End::AtOnce;
                 }
-                // The stored hash is another one by now.
-                Err(other) => wanted = other,
+                match outcome {
+                    Ok(Next::Fill) => break,
+                    Ok(Next::Again) => {}
+                    Ok(Next::Settle(wanted)) => {
+                        // Answers keep their order, so this connection waits; then the question is asked anew.
+                        settled = Some(self.serving.registry.settle(*wanted).await);
+                        connection.restart_deadlines();
+                    }
+                    Err(end) => return end,
+                }
+            }
+            if matches!(filled, Filled::Last) {
+                return End::AtOnce;
             }
         }
+    }
+
+    /// Answers every whole head of `input` in `out`. Returns the bytes used, and what is next.
+    ///
+    /// # Errors
+    /// When the connection ends; everything before is answered.
+    fn answer_all(
+        &self,
+        input: &[u8],
+        out: &mut Vec<u8>,
+        date: &str,
+        mut settled: Option<Settled>,
+    ) -> Result<(usize, Next), End> {
+        let rules = self.serving.control.rules();
+        let mut used = 0;
+        while out.len() < WRITE_BYTES_MAX {
+            let mut named = Named::new(&rules.session_cookie);
+            let (head, bytes) = match head::read(&input[used..], |name, value| named.take(name, value)) {
+                Ok(Some(read)) => read,
+                Ok(None) => return Ok((used, Next::Fill)),
+                Err(refusal) => {
+                    out.extend_from_slice(refusal.answer());
+                    return Err(End::MoreMayCome);
+                }
+            };
+            let answer = Answer { out, date, afterwards: head.afterwards, without_body: head.method == b"HEAD" };
+            if let Err(wanted) = self.answer(&head, &named, settled.take(), answer) {
+                return Ok((used, Next::Settle(wanted)));
+            }
+            used += bytes;
+            if head.has_body {
+                // Nobody reads the body, so where the next request begins is unknown.
+                return Err(End::MoreMayCome);
+            }
+            if head.afterwards == Afterwards::Closed {
+                return Err(End::AtOnce);
+            }
+        }
+        Ok((used, Next::Again))
     }
 
     /// Answers one request whose head was read; its body is never waited for.
     ///
     /// # Errors
-    /// What must be known first.
-    fn answer<B: hyper::body::Body>(
+    /// What must be known first; nothing is answered then.
+    fn answer(
         &self,
-        request: &Request<B>,
+        head: &Head<'_>,
+        named: &Named<'_>,
         settled: Option<Settled>,
-    ) -> Result<Reply, Box<WantedProof>> {
-        let mut reply = match request.uri().path() {
-            "/auth/nginx" => self.auth(AuthDoor::Nginx, request, settled)?,
-            "/auth/forward" => self.auth(AuthDoor::Forward, request, settled)?,
-            "/me" => reading_only(request, || self.me(request, settled))?,
-            "/healthz" => reading_only(request, || Ok(answers::health(self.serving.registry.is_writable())))?,
-            "/metrics" => reading_only(request, || Ok(answers::metrics(self.serving.exposed())))?,
-            _ => answers::not_found(),
-        };
-        if !request.body().is_end_stream() {
-            // Nobody reads the body, so where the next request begins is unknown.
-            answers::close_after(&mut reply);
+        answer: Answer<'_>,
+    ) -> Result<(), Box<WantedProof>> {
+        let reads = matches!(head.method, b"GET" | b"HEAD");
+        match head.path {
+            b"/auth/nginx" => return self.auth(AuthDoor::Nginx, named, settled, answer),
+            b"/auth/forward" => return self.auth(AuthDoor::Forward, named, settled, answer),
+            b"/me" if reads => return self.me(named, settled, answer),
+            b"/healthz" if reads => answer.health(self.serving.registry.is_writable()),
+            b"/metrics" if reads => answer.metrics(&self.serving.exposed()),
+            b"/me" | b"/healthz" | b"/metrics" => answer.method_not_allowed(),
+            _ => answer.not_found(),
         }
-        Ok(reply)
+        Ok(())
     }
 
-    fn auth<B>(
+    fn auth(
         &self,
         door: AuthDoor,
-        request: &Request<B>,
+        named: &Named<'_>,
         settled: Option<Settled>,
-    ) -> Result<Reply, Box<WantedProof>> {
+        answer: Answer<'_>,
+    ) -> Result<(), Box<WantedProof>> {
         let began = Instant::now();
-        let asked = headers::auth(door, request.headers(), &self.serving.control.rules().session_cookie);
+        let asked = headers::auth(door, named);
         let asked = asked.map(|asked| (asked.asker, Target::Endpoint { method: asked.method, path: asked.path }));
-        self.judge(began, asked, settled, |verdict| answers::auth(door, verdict))
+        self.judge(began, asked, settled, |verdict| answer.auth(door, verdict))
     }
 
-    fn me<B>(&self, request: &Request<B>, settled: Option<Settled>) -> Result<Reply, Box<WantedProof>> {
+    fn me(&self, named: &Named<'_>, settled: Option<Settled>, answer: Answer<'_>) -> Result<(), Box<WantedProof>> {
         let began = Instant::now();
-        let asker = headers::who(request.headers(), &self.serving.control.rules().session_cookie);
-        self.judge(began, asker.map(|asker| (asker, Target::Nobody)), settled, answers::me)
+        let asker = headers::who(named);
+        self.judge(began, asker.map(|asker| (asker, Target::Nobody)), settled, |verdict| answer.me(verdict))
     }
 
     /// Answers and counts a question, or the refusal of its form; neither when the question wants a proof first.
@@ -175,10 +218,10 @@ impl Door {
         began: Instant,
         asked: Result<(Presented<'_>, Target<'_>), Reason>,
         settled: Option<Settled>,
-        answer: impl FnOnce(&Verdict<'_>) -> Reply,
-    ) -> Result<Reply, Box<WantedProof>> {
+        answer: impl FnOnce(&Verdict<'_>),
+    ) -> Result<(), Box<WantedProof>> {
         let mut notes = Notes::new(AskDoor::Http, &self.serving.meters.denials);
-        let reply = match asked {
+        match asked {
             Ok((asker, target)) => {
                 // The state is taken after the head was read: promise 2.5.
                 let view = self.serving.registry.view().with(settled);
@@ -188,26 +231,23 @@ impl Door {
                     return Err(wanted);
                 }
                 notes.note(convert::reason_number(&verdict), &mut inquiry, &target);
-                answer(&verdict)
+                answer(&verdict);
             }
             Err(refused) => {
                 let verdict = Verdict::Deny(refused);
                 notes.count(convert::reason_number(&verdict));
-                answer(&verdict)
+                answer(&verdict);
             }
-        };
+        }
         self.serving.meters.of(AskDoor::Http).add(self.share, &notes, began.elapsed());
-        Ok(reply)
+        Ok(())
     }
 }
 
-fn reading_only<B>(
-    request: &Request<B>,
-    answer: impl FnOnce() -> Result<Reply, Box<WantedProof>>,
-) -> Result<Reply, Box<WantedProof>> {
-    if matches!(*request.method(), Method::GET | Method::HEAD) {
-        answer()
-    } else {
-        Ok(answers::error(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "This path can only be read: use GET."))
+async fn refuse<S: Socket>(connection: &mut Connection<S>, refusal: Refusal) -> End {
+    connection.output().extend_from_slice(refusal.answer());
+    match connection.flush().await {
+        Ok(()) => End::MoreMayCome,
+        Err(_) => End::AtOnce,
     }
 }
