@@ -1,0 +1,171 @@
+//! A judged path taken apart at its slashes, quickly.
+
+/// Bytes of a path that are looked at together: nearly every path is shorter.
+pub(super) const LANES: usize = 64;
+
+/// Bytes of [`SegmentText::head`].
+pub(super) const HEAD_BYTES: usize = 16;
+
+/// The slash in front, the lanes, and as much behind them as a head of the last one reaches.
+const BEGINNING_BYTES: usize = 1 + LANES + HEAD_BYTES;
+
+/// Stands behind a shorter path. No rule is about it.
+const FILLER: u8 = b'a';
+
+/// How a path begins, in a place of fixed size: so its bytes are judged, its slashes found and its segments read without a
+/// branch for each of them.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Beginning {
+    /// The leading `/`, then the path, then the filler.
+    bytes: [u8; BEGINNING_BYTES],
+}
+
+impl Beginning {
+    /// Of a path without its leading `/`.
+    #[inline]
+    pub(super) fn new(path: &[u8]) -> Self {
+        let mut bytes = [FILLER; BEGINNING_BYTES];
+        bytes[0] = b'/';
+        let known = path.len().min(BEGINNING_BYTES - 1);
+        bytes[1..=known].copy_from_slice(&path[..known]);
+        Self { bytes }
+    }
+
+    /// The lanes, and each one's byte before it.
+    #[inline]
+    pub(super) fn lanes(&self) -> Option<(&[u8; LANES], &[u8; LANES])> {
+        Some((self.bytes.first_chunk()?, self.bytes[1..].first_chunk()?))
+    }
+
+    /// A bit for each lane that is a slash.
+    #[inline]
+    fn slashes(&self) -> u64 {
+        /// Moves the lowest bit of each byte into the highest byte.
+        const GATHER: u64 = 0x0102_0408_1020_4080;
+        let mut lanes = [0_u8; LANES];
+        for (lane, byte) in lanes.iter_mut().zip(&self.bytes[1..]) {
+            *lane = u8::from(*byte == b'/');
+        }
+        let gathered = lanes.as_chunks().0.iter().map(|word| u64::from_le_bytes(*word).wrapping_mul(GATHER) >> 56);
+        gathered.rev().fold(0, |all, bits| all << 8 | bits)
+    }
+
+    /// The sixteen bytes of the path from `start` on, which is one of the lanes.
+    #[inline]
+    fn head(&self, start: usize) -> Option<u128> {
+        self.bytes.get(1 + start..)?.first_chunk().map(|head| u128::from_le_bytes(*head))
+    }
+}
+
+/// What is left of a path to match; a copy remembers a place to come back to.
+#[derive(Clone, Copy)]
+pub(super) struct Segments<'a> {
+    path: &'a [u8],
+    beginning: &'a Beginning,
+    /// Of the next segment; beyond the path's end behind the last one.
+    start: usize,
+    /// Those among the lanes from there on.
+    slashes: u64,
+}
+
+/// A segment with its beginning in a form that is quick to compare and to hash.
+#[derive(Clone, Copy)]
+pub(super) struct SegmentText<'a> {
+    pub(super) bytes: &'a [u8],
+    /// The first sixteen bytes as a little-endian number; zeros behind a shorter segment.
+    pub(super) head: u128,
+}
+
+impl<'a> SegmentText<'a> {
+    pub(super) fn new(bytes: &'a [u8]) -> Self {
+        let mut head = [0; HEAD_BYTES];
+        let known = bytes.len().min(HEAD_BYTES);
+        head[..known].copy_from_slice(&bytes[..known]);
+        Self { bytes, head: u128::from_le_bytes(head) }
+    }
+}
+
+impl<'a> Segments<'a> {
+    /// Of a path without its leading `/`, which has this beginning.
+    #[inline]
+    pub(super) fn new(path: &'a [u8], beginning: &'a Beginning) -> Self {
+        Self { path, beginning, start: 0, slashes: beginning.slashes() }
+    }
+
+    /// From this place on, at which a segment begins; it is one of the lanes.
+    #[inline]
+    pub(super) fn behind(self, start: usize) -> Self {
+        Self { start, slashes: self.slashes & u64::MAX << start, ..self }
+    }
+
+    #[inline]
+    pub(super) fn next_text(&mut self) -> Option<SegmentText<'a>> {
+        let (start, end) = (self.start, self.slash());
+        let bytes = self.path.get(start..end)?;
+        self.start = end + 1;
+        Some(match self.beginning.head(start) {
+            Some(head) => SegmentText { bytes, head: head & low_bytes(bytes.len()) },
+            None => SegmentText::new(bytes),
+        })
+    }
+
+    /// The next slash, or the path's end.
+    #[inline]
+    fn slash(&mut self) -> usize {
+        if self.slashes != 0 {
+            let slash = self.slashes.trailing_zeros() as usize;
+            self.slashes &= self.slashes - 1;
+            return slash;
+        }
+        let from = self.start.max(LANES);
+        let found = self.path.get(from..).and_then(|rest| memchr::memchr(b'/', rest));
+        found.map_or(self.path.len(), |found| from + found)
+    }
+}
+
+impl<'a> Iterator for Segments<'a> {
+    type Item = &'a [u8];
+
+    fn next(&mut self) -> Option<&'a [u8]> {
+        self.next_text().map(|segment| segment.bytes)
+    }
+}
+
+/// A mask of the lowest bytes, all sixteen for more.
+#[inline]
+fn low_bytes(bytes: usize) -> u128 {
+    const MASKS: [u128; HEAD_BYTES + 1] = {
+        let mut masks = [u128::MAX; HEAD_BYTES + 1];
+        let mut bytes = 0;
+        while bytes < HEAD_BYTES {
+            masks[bytes] = (1 << (8 * bytes)) - 1;
+            bytes += 1;
+        }
+        masks
+    };
+    MASKS[bytes.min(HEAD_BYTES)]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Slashes at distances that put segments of all lengths at, before and behind the ends of the lanes and heads.
+    #[test]
+    fn a_path_of_any_length_falls_apart_at_its_slashes_and_nowhere_else() {
+        for length in 0..=BEGINNING_BYTES + HEAD_BYTES {
+            for distance in 1..=length + 1 {
+                let byte = |place: usize| if place % distance == distance - 1 { b'/' } else { b'b' };
+                let path: Vec<u8> = (0..length).map(byte).collect();
+                let beginning = Beginning::new(&path);
+                let mut segments = Segments::new(&path, &beginning);
+                for expected in path.split(|byte| *byte == b'/') {
+                    let text = segments.next_text();
+                    let found = text.map(|text| (text.bytes, text.head));
+                    assert_eq!(found, Some((expected, SegmentText::new(expected).head)), "{length} {distance}");
+                }
+                assert!(segments.next().is_none() && segments.next().is_none(), "{length} {distance}");
+            }
+        }
+    }
+}
