@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::num::NonZero;
 
 use super::edges::{Edges, Literals};
-use super::segments::{LANES, Segments};
+use super::segments::{LANES, SegmentText, Segments};
 use super::template::Segment;
 use super::{JudgedPath, Method, Template};
 
@@ -47,6 +47,19 @@ struct Node {
     /// The endpoint when the path ends here.
     end: EndpointIndex,
     has_literals: bool,
+    ways: Ways,
+}
+
+/// The ways on from a node, as they are told apart while going down.
+#[derive(Clone, Copy, Default)]
+enum Ways {
+    /// Literals, or none.
+    #[default]
+    Literals,
+    /// A plain parameter.
+    Plain,
+    /// More than one kind.
+    Several,
 }
 
 /// An endpoint's place in the list that the router was built from, or none.
@@ -70,8 +83,15 @@ type AffixRank = Reverse<(usize, usize)>;
 type Affixes = HashMap<Box<[u8]>, HashMap<Box<[u8]>, NodeIndex>>;
 
 impl Node {
-    fn has_only_literals(&self) -> bool {
-        self.plain.is_none() && self.rest.0.is_none() && self.affixed.is_none()
+    fn ways(&self) -> Ways {
+        if self.rest.0.is_some() || self.affixed.is_some() {
+            return Ways::Several;
+        }
+        match (self.plain, self.has_literals) {
+            (None, _) => Ways::Literals,
+            (Some(_), false) => Ways::Plain,
+            (Some(_), true) => Ways::Several,
+        }
     }
 }
 
@@ -87,6 +107,7 @@ impl Router {
             *count += 1;
             insert(&mut nodes, &mut literals, *root, template, index);
         }
+        nodes.iter_mut().for_each(|node| node.ways = node.ways());
         let mut roots: Vec<_> = roots.into_iter().collect();
         roots.sort_by_key(|(_, (_, count))| Reverse(*count));
         let trees = trees(roots.into_iter().map(|(method, (root, _))| (method, root)), &nodes, &literals);
@@ -107,27 +128,33 @@ impl Router {
         self.find_below(tree.node, path.segments_behind(&tree.prefix)?)
     }
 
-    /// Goes down a segment at a time, and calls itself only where there is more than one way on: never deeper than
-    /// [`TEMPLATE_SEGMENTS_MAX`](super::TEMPLATE_SEGMENTS_MAX).
+    /// Goes down a segment at a time as long as there is one way on.
     fn find_below(&self, mut node: NodeIndex, mut path: Segments<'_>) -> Option<u32> {
         loop {
             let here = &self.nodes[node as usize];
             let Some(segment) = path.next_text() else { return here.end.get() };
-            let literal = if here.has_literals { self.edges.get(node, segment) } else { None };
-            if segment.bytes.is_empty() || here.has_only_literals() {
-                // No parameter is empty, and what `{name...}` takes does not begin so.
-                node = literal?;
-                continue;
-            }
-            let found = literal
-                .and_then(|next| self.find_below(next, path))
-                .or_else(|| self.find_affixed(here, segment.bytes, path));
-            match here.plain {
-                Some(plain) if found.is_none() && here.rest.0.is_none() => node = plain.get(),
-                Some(plain) => return found.or_else(|| self.find_below(plain.get(), path)).or(here.rest.get()),
-                None => return found.or(here.rest.get()),
-            }
+            node = match here.ways {
+                Ways::Literals => self.edges.get(node, segment)?,
+                // No parameter is empty.
+                Ways::Plain => here.plain.filter(|_| !segment.bytes.is_empty())?.get(),
+                Ways::Several => return self.find_among(node, segment, path),
+            };
         }
+    }
+
+    /// Tries one way on after the other: never deeper than [`TEMPLATE_SEGMENTS_MAX`](super::TEMPLATE_SEGMENTS_MAX).
+    #[inline(never)]
+    fn find_among(&self, node: NodeIndex, segment: SegmentText<'_>, path: Segments<'_>) -> Option<u32> {
+        let here = &self.nodes[node as usize];
+        let literal = || self.find_below(self.edges.get(node, segment)?, path);
+        if segment.bytes.is_empty() {
+            // No parameter is empty, and what `{name...}` takes does not begin so.
+            return literal();
+        }
+        literal()
+            .or_else(|| self.find_affixed(here, segment.bytes, path))
+            .or_else(|| self.find_below(here.plain?.get(), path))
+            .or(here.rest.get())
     }
 
     fn find_affixed(&self, here: &Node, segment: &[u8], path: Segments<'_>) -> Option<u32> {
@@ -150,7 +177,7 @@ fn trees<'a>(roots: impl Iterator<Item = (&'a Method, NodeIndex)>, nodes: &[Node
     let tree = |(method, mut node): (&Method, NodeIndex)| {
         let mut prefix = Vec::new();
         while let Some(Some((text, next))) = only.get(&node)
-            && nodes[node as usize].has_only_literals()
+            && matches!(nodes[node as usize].ways, Ways::Literals)
             // No path ends there.
             && nodes[*next as usize].end.0.is_none()
             && prefix.len() + text.len() + 1 < LANES

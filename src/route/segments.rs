@@ -78,11 +78,16 @@ pub(super) struct SegmentText<'a> {
 
 impl<'a> SegmentText<'a> {
     pub(super) fn new(bytes: &'a [u8]) -> Self {
-        let mut head = [0; HEAD_BYTES];
-        let known = bytes.len().min(HEAD_BYTES);
-        head[..known].copy_from_slice(&bytes[..known]);
-        Self { bytes, head: u128::from_le_bytes(head) }
+        Self { bytes, head: head(bytes) }
     }
+}
+
+#[inline(never)]
+fn head(bytes: &[u8]) -> u128 {
+    let mut head = [0; HEAD_BYTES];
+    let known = bytes.len().min(HEAD_BYTES);
+    head[..known].copy_from_slice(&bytes[..known]);
+    u128::from_le_bytes(head)
 }
 
 impl<'a> Segments<'a> {
@@ -103,10 +108,8 @@ impl<'a> Segments<'a> {
         let (start, end) = (self.start, self.slash());
         let bytes = self.path.get(start..end)?;
         self.start = end + 1;
-        Some(match self.beginning.head(start) {
-            Some(head) => SegmentText { bytes, head: head & low_bytes(bytes.len()) },
-            None => SegmentText::new(bytes),
-        })
+        let near = self.beginning.head(start).map(|head| head & low_bytes(bytes.len()));
+        Some(SegmentText { bytes, head: near.unwrap_or_else(|| head(bytes)) })
     }
 
     /// The next slash, or the path's end.
@@ -117,6 +120,12 @@ impl<'a> Segments<'a> {
             self.slashes &= self.slashes - 1;
             return slash;
         }
+        if self.path.len() <= LANES { self.path.len() } else { self.slash_beyond() }
+    }
+
+    /// By itself, as the next function: few paths are so long, and the usual way stays in registers.
+    #[inline(never)]
+    fn slash_beyond(&self) -> usize {
         let from = self.start.max(LANES);
         let found = self.path.get(from..).and_then(|rest| memchr::memchr(b'/', rest));
         found.map_or(self.path.len(), |found| from + found)
