@@ -5,7 +5,7 @@ use std::error::Error;
 use std::fmt;
 use std::slice;
 
-use super::segments::{Beginning, LANES, Segments};
+use super::segments::Segments;
 
 /// The part of a path that names the endpoint: decoded, without query, every rule of section 2.3 kept.
 ///
@@ -14,7 +14,6 @@ use super::segments::{Beginning, LANES, Segments};
 pub struct JudgedPath<'a> {
     /// Without the leading `/`.
     decoded: Cow<'a, [u8]>,
-    beginning: Beginning,
 }
 
 impl<'a> JudgedPath<'a> {
@@ -23,26 +22,21 @@ impl<'a> JudgedPath<'a> {
     /// Takes any length in time proportional to it; [`PATH_BYTES_MAX`](super::PATH_BYTES_MAX) is for the caller to
     /// hold, since over it the answer is `bad_request` and not `ambiguous_path`.
     pub fn judge(raw: &'a [u8]) -> Result<JudgedPath<'a>, AmbiguousPath> {
-        let path = raw.strip_prefix(b"/").ok_or(AmbiguousPath::NoLeadingSlash)?;
-        let beginning = Beginning::new(path);
-        if path.len() <= LANES && !beginning.lanes().is_none_or(|(before, bytes)| any_odd(before, bytes)) {
-            return Ok(JudgedPath { decoded: Cow::Borrowed(path), beginning });
-        }
         let decoded = match plain(raw) {
             Some(path) => Cow::Borrowed(path),
             None => judge_every_rule(raw)?,
         };
-        Ok(JudgedPath { beginning: Beginning::new(&decoded), decoded })
+        Ok(JudgedPath { decoded })
     }
 
     /// The decoded segments, at least one: `/` is one empty segment, and only the last one may be empty.
     pub fn segments(&self) -> impl Iterator<Item = &[u8]> {
-        Segments::new(&self.decoded, &self.beginning)
+        Segments::new(&self.decoded)
     }
 
     /// The segments behind `prefix`, which is empty or ends in a slash; `None` for a path that begins otherwise.
     pub(super) fn segments_behind(&self, prefix: &[u8]) -> Option<Segments<'_>> {
-        self.decoded.starts_with(prefix).then(|| Segments::new(&self.decoded, &self.beginning).behind(prefix.len()))
+        self.decoded.starts_with(prefix).then(|| Segments::new(&self.decoded).behind(prefix.len()))
     }
 }
 
@@ -50,20 +44,27 @@ impl<'a> JudgedPath<'a> {
 /// query, without its leading `/`. `None` says only that a byte deserves [`judge_every_rule`].
 fn plain(raw: &[u8]) -> Option<&[u8]> {
     let path = raw.strip_prefix(b"/")?;
-    let path = &path[..memchr::memchr2(b'?', b'#', path).unwrap_or(path.len())];
-    // `raw` is one byte behind `path`: pairs of neighbours. Sixteen at a time, without stopping early within them.
-    let found = match path.last_chunk::<STEP>() {
+    if !any_byte_odd(raw, path) {
+        return Some(path);
+    }
+    let path = &path[..memchr::memchr2(b'?', b'#', path)?];
+    (!any_byte_odd(raw, path)).then_some(path)
+}
+
+/// `raw` is one byte behind `path`: pairs of neighbours. Sixteen at a time, without stopping early within them.
+#[inline]
+fn any_byte_odd(raw: &[u8], path: &[u8]) -> bool {
+    match path.last_chunk::<STEP>() {
         None => any_odd(raw, path),
         Some(last) => {
             let pairs = raw.as_chunks::<STEP>().0.iter().zip(path.as_chunks::<STEP>().0);
             let whole = pairs.fold(false, |found, (before, bytes)| found | any_odd(before, bytes));
             whole | any_odd(&raw[path.len() - STEP..], last)
         }
-    };
-    (!found).then_some(path)
+    }
 }
 
-/// Bytes of a path with a query or of a longer one that are looked at together.
+/// Bytes that are looked at together.
 const STEP: usize = 16;
 
 /// Whether a byte is one that a rule is about, or begins `//` or perhaps a dot segment with the one before it.

@@ -1,67 +1,36 @@
-//! A judged path taken apart at its slashes, quickly.
+//! A judged path taken apart at its slashes, quickly: read where it came in, sixteen bytes at a time.
 
-/// Bytes of a path that are looked at together: nearly every path is shorter.
+/// Bytes of a path whose slashes are found together: nearly every path is shorter.
 pub(super) const LANES: usize = 64;
 
-/// Bytes of [`SegmentText::head`].
+/// Bytes of [`SegmentText::head`], and of a path that are looked at in one step.
 pub(super) const HEAD_BYTES: usize = 16;
 
-/// The slash in front, the lanes, and as much behind them as a head of the last one reaches.
-const BEGINNING_BYTES: usize = 1 + LANES + HEAD_BYTES;
-
-/// Stands behind a shorter path. No rule is about it.
-const FILLER: u8 = b'a';
-
-/// How a path begins, in a place of fixed size: so its bytes are judged, its slashes found and its segments read without a
-/// branch for each of them.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct Beginning {
-    /// The leading `/`, then the path, then the filler.
-    bytes: [u8; BEGINNING_BYTES],
+/// A bit for each slash among the first [`LANES`] bytes.
+#[inline]
+fn slashes(path: &[u8]) -> u64 {
+    let lanes = &path[..path.len().min(LANES)];
+    let Some(last) = lanes.last_chunk() else {
+        return lanes.iter().rev().fold(0, |all, byte| all << 1 | u64::from(*byte == b'/'));
+    };
+    let steps = lanes.as_chunks().0.iter().zip((0..).step_by(HEAD_BYTES));
+    // The last step looks at some bytes again.
+    steps.fold(step_slashes(last) << (lanes.len() - HEAD_BYTES), |all, (step, at)| all | step_slashes(step) << at)
 }
 
-impl Beginning {
-    /// Of a path without its leading `/`.
-    #[inline]
-    pub(super) fn new(path: &[u8]) -> Self {
-        let mut bytes = [FILLER; BEGINNING_BYTES];
-        bytes[0] = b'/';
-        let known = path.len().min(BEGINNING_BYTES - 1);
-        bytes[1..=known].copy_from_slice(&path[..known]);
-        Self { bytes }
-    }
-
-    /// The lanes, and each one's byte before it.
-    #[inline]
-    pub(super) fn lanes(&self) -> Option<(&[u8; LANES], &[u8; LANES])> {
-        Some((self.bytes.first_chunk()?, self.bytes[1..].first_chunk()?))
-    }
-
-    /// A bit for each lane that is a slash.
-    #[inline]
-    fn slashes(&self) -> u64 {
-        /// Moves the lowest bit of each byte into the highest byte.
-        const GATHER: u64 = 0x0102_0408_1020_4080;
-        let mut lanes = [0_u8; LANES];
-        for (lane, byte) in lanes.iter_mut().zip(&self.bytes[1..]) {
-            *lane = u8::from(*byte == b'/');
-        }
-        let gathered = lanes.as_chunks().0.iter().map(|word| u64::from_le_bytes(*word).wrapping_mul(GATHER) >> 56);
-        gathered.rev().fold(0, |all, bits| all << 8 | bits)
-    }
-
-    /// The sixteen bytes of the path from `start` on, which is one of the lanes.
-    #[inline]
-    fn head(&self, start: usize) -> Option<u128> {
-        self.bytes.get(1 + start..)?.first_chunk().map(|head| u128::from_le_bytes(*head))
-    }
+#[inline]
+fn step_slashes(step: &[u8; HEAD_BYTES]) -> u64 {
+    /// Moves the lowest bit of each byte into the highest byte.
+    const GATHER: u64 = 0x0102_0408_1020_4080;
+    let lanes = step.map(|byte| u8::from(byte == b'/'));
+    let gathered = lanes.as_chunks().0.iter().map(|word| u64::from_le_bytes(*word).wrapping_mul(GATHER) >> 56);
+    gathered.rev().fold(0, |all, bits| all << 8 | bits)
 }
 
 /// What is left of a path to match; a copy remembers a place to come back to.
 #[derive(Clone, Copy)]
 pub(super) struct Segments<'a> {
     path: &'a [u8],
-    beginning: &'a Beginning,
     /// Of the next segment; beyond the path's end behind the last one.
     start: usize,
     /// Those among the lanes from there on.
@@ -82,6 +51,7 @@ impl<'a> SegmentText<'a> {
     }
 }
 
+/// By itself: few paths are so short, and the usual way stays in registers.
 #[inline(never)]
 fn head(bytes: &[u8]) -> u128 {
     let mut head = [0; HEAD_BYTES];
@@ -91,10 +61,10 @@ fn head(bytes: &[u8]) -> u128 {
 }
 
 impl<'a> Segments<'a> {
-    /// Of a path without its leading `/`, which has this beginning.
+    /// Of a path without its leading `/`.
     #[inline]
-    pub(super) fn new(path: &'a [u8], beginning: &'a Beginning) -> Self {
-        Self { path, beginning, start: 0, slashes: beginning.slashes() }
+    pub(super) fn new(path: &'a [u8]) -> Self {
+        Self { path, start: 0, slashes: slashes(path) }
     }
 
     /// From this place on, at which a segment begins; it is one of the lanes.
@@ -108,8 +78,19 @@ impl<'a> Segments<'a> {
         let (start, end) = (self.start, self.slash());
         let bytes = self.path.get(start..end)?;
         self.start = end + 1;
-        let near = self.beginning.head(start).map(|head| head & low_bytes(bytes.len()));
-        Some(SegmentText { bytes, head: near.unwrap_or_else(|| head(bytes)) })
+        Some(SegmentText { bytes, head: self.head(start) & low_bytes(bytes.len()) })
+    }
+
+    /// The sixteen bytes from `start` on, or fewer at the path's end.
+    #[inline]
+    fn head(&self, start: usize) -> u128 {
+        let behind = &self.path[start..];
+        match (behind.first_chunk(), self.path.last_chunk()) {
+            (Some(head), _) => u128::from_le_bytes(*head),
+            // An empty segment would be shifted by all bits.
+            (None, Some(last)) if !behind.is_empty() => u128::from_le_bytes(*last) >> (8 * (HEAD_BYTES - behind.len())),
+            (None, _) => head(behind),
+        }
     }
 
     /// The next slash, or the path's end.
@@ -123,7 +104,7 @@ impl<'a> Segments<'a> {
         if self.path.len() <= LANES { self.path.len() } else { self.slash_beyond() }
     }
 
-    /// By itself, as the next function: few paths are so long, and the usual way stays in registers.
+    /// By itself, as [`head`]: few paths are so long.
     #[inline(never)]
     fn slash_beyond(&self) -> usize {
         let from = self.start.max(LANES);
@@ -162,12 +143,11 @@ mod tests {
     /// Slashes at distances that put segments of all lengths at, before and behind the ends of the lanes and heads.
     #[test]
     fn a_path_of_any_length_falls_apart_at_its_slashes_and_nowhere_else() {
-        for length in 0..=BEGINNING_BYTES + HEAD_BYTES {
+        for length in 0..=LANES + 3 * HEAD_BYTES {
             for distance in 1..=length + 1 {
                 let byte = |place: usize| if place % distance == distance - 1 { b'/' } else { b'b' };
                 let path: Vec<u8> = (0..length).map(byte).collect();
-                let beginning = Beginning::new(&path);
-                let mut segments = Segments::new(&path, &beginning);
+                let mut segments = Segments::new(&path);
                 for expected in path.split(|byte| *byte == b'/') {
                     let text = segments.next_text();
                     let found = text.map(|text| (text.bytes, text.head));
