@@ -101,7 +101,6 @@ pub struct Inquiry<'d, 'a> {
     directory: &'d Directory,
     asker: Asker<'a>,
     now: UnixSeconds,
-    wanted_agent: Result<Option<u64>, Reason>,
     presented: Result<Presented<'d, 'a>, Reason>,
     known: Option<Result<Known<'d>, Stop>>,
     /// What became of a proof that it wanted.
@@ -183,7 +182,7 @@ impl<'d, 'a> Inquiry<'d, 'a> {
     #[must_use]
     pub fn new(directory: &'d Directory, asker: Asker<'a>, now: UnixSeconds) -> Self {
         let presented = presented_credential(&asker).map(|credential| Presented { credential, found: None });
-        Self { directory, asker, now, wanted_agent: wanted_agent(&asker), presented, known: None, proof: None }
+        Self { directory, asker, now, presented, known: None, proof: None }
     }
 
     /// Looks the credential up, which decides nothing yet. Beyond a million credentials it is memory that a question
@@ -245,7 +244,7 @@ impl<'d, 'a> Inquiry<'d, 'a> {
     /// # Errors
     /// What it ended with instead.
     pub fn judge(&mut self, target: &Target<'_>) -> Result<Granted<'d>, Stop> {
-        let wanted_agent = self.wanted_agent?;
+        let wanted_agent = wanted_agent(&self.asker)?;
         match *target {
             Target::Nobody => {
                 self.known(wanted_agent)?;
