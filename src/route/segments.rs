@@ -81,15 +81,14 @@ impl<'a> Segments<'a> {
         Some(SegmentText { bytes, head: self.head(start) & low_bytes(bytes.len()) })
     }
 
-    /// The sixteen bytes from `start` on, or fewer at the path's end.
+    /// The sixteen bytes from `start` on, or fewer and zeros at the path's end; anything where none is left.
     #[inline]
     fn head(&self, start: usize) -> u128 {
-        let behind = &self.path[start..];
-        match (behind.first_chunk(), self.path.last_chunk()) {
-            (Some(head), _) => u128::from_le_bytes(*head),
-            // An empty segment would be shifted by all bits.
-            (None, Some(last)) if !behind.is_empty() => u128::from_le_bytes(*last) >> (8 * (HEAD_BYTES - behind.len())),
-            (None, _) => head(behind),
+        // Without a branch for those near the end: which segment is, differs from path to path.
+        let begin = self.path.len().checked_sub(HEAD_BYTES).map(|last| start.min(last));
+        match begin.and_then(|begin| Some((begin, self.path.get(begin..)?.first_chunk()?))) {
+            Some((begin, chunk)) => u128::from_le_bytes(*chunk) >> (8 * (start - begin) % (8 * HEAD_BYTES)),
+            None => head(&self.path[start..]),
         }
     }
 
