@@ -64,7 +64,7 @@ fn judge(view: &View<'_>, mut bytes: &[u8]) -> bool {
                 QueryRequest::Batch(batch) => (batch.asker, batch.targets.iter().map(target).collect()),
             };
             let asker = Asker { credential: asker.credential, agent: asker.agent, address: asker.address };
-            view.check_all(asker, targets.iter().copied(), |verdict| allowed |= matches!(verdict, Verdict::Allow(_)));
+            view.check_all(asker, targets.iter().copied(), |judged| allowed |= judged.is_ok());
             for target in &targets {
                 allowed |= matches!(view.check(&asker, target), Verdict::Allow(_));
             }

@@ -12,9 +12,9 @@ use keyward::directory::Compiler;
 use keyward::model::record::{AgentName, Attributes, Label};
 use keyward::model::{
     Agent, Binding, Codes, Credential, Endpoint, Id, Method, Mode, Modes, Pepper, PresentedCode, Rate, Reason, Record,
-    Revision, Template, Verdict,
+    Revision, Template,
 };
-use keyward::registry::{Asker as ModelAsker, Counts, Reading, Target as ModelTarget};
+use keyward::registry::{Asker as ModelAsker, Counts, Reading, Stop, Target as ModelTarget};
 use keyward::tags::{Tag, TagSet};
 use keyward_proto::client::QueryClient;
 use keyward_proto::query::{Asker, Reason as WireReason, Target};
@@ -353,14 +353,13 @@ proptest! {
             let view = reading.view();
             let told: Cell<Vec<Result<(), String>>> = Cell::default();
             let asker = ModelAsker { credential: Some(credential.as_bytes()), ..ModelAsker::default() };
-            view.check_all(asker, targets.iter().map(|(kind, form)| target(*kind, *form)), |verdict| {
+            view.check_all(asker, targets.iter().map(|(kind, form)| target(*kind, *form)), |judged| {
                 let mut all = told.take();
-                all.push(match verdict {
-                    Verdict::Allow(_) => Ok(()),
-                    Verdict::Deny(Reason::RateLimited(wait)) => Err(format!("limited {}", wait.seconds() >= 1)),
-                    Verdict::Deny(_) => Err("denied".into()),
-                    Verdict::Unavailable => Err("unavailable".into()),
-                });
+                all.push(judged.map_err(|stop| match stop {
+                    Stop::Deny(Reason::RateLimited(wait)) => format!("limited {}", wait.seconds() >= 1),
+                    Stop::Deny(_) => "denied".into(),
+                    Stop::Fault | Stop::Unproven => "unavailable".into(),
+                }));
                 told.set(all);
             });
             let left = left.get_mut(&id).unwrap();

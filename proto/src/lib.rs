@@ -15,5 +15,6 @@ pub mod client;
 mod codec;
 pub mod frame;
 pub mod query;
+mod request;
 
 pub use frame::{ErrorCode, FrameError};

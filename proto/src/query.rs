@@ -7,8 +7,8 @@ use bincode::enc::Encoder;
 use bincode::error::EncodeError;
 use bincode::{BorrowDecode, Decode, Encode};
 
-use crate::codec;
 use crate::frame::{self, Frame, FrameError};
+use crate::{codec, request};
 
 /// Type number of [`Check`].
 pub const CHECK: u16 = 0x0101;
@@ -90,9 +90,9 @@ impl<'a> QueryRequest<'a> {
     pub fn decode(frame: &Frame<'a>) -> Result<Self, FrameError> {
         frame.expect_version()?;
         match frame.header.kind {
-            CHECK => codec::decode(frame.body).map(Self::Check),
-            BATCH => codec::decode(frame.body).map(Self::Batch),
-            WHO => codec::decode(frame.body).map(Self::Who),
+            CHECK => request::check(frame.body).map_or_else(|| codec::decode(frame.body), Ok).map(Self::Check),
+            BATCH => request::batch(frame.body).map_or_else(|| codec::decode(frame.body), Ok).map(Self::Batch),
+            WHO => request::who(frame.body).map_or_else(|| codec::decode(frame.body), Ok).map(Self::Who),
             _ => Err(frame.unknown_type()),
         }
     }

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::{Asker, Judged, Stop, Target};
+use super::{Asker, Stop};
 use crate::directory::{Directory, HotAgent, HotCredential, HotEndpoint, Lookup};
 use crate::model::{CodeSlot, Identity, Mode, Reason, Terms, UnixSeconds, Verdict};
 use crate::tags::{CompiledSet, Outcome, Tag, TagRef};
@@ -50,8 +50,7 @@ pub fn explain<'d>(
     now: UnixSeconds,
 ) -> Explanation<'d> {
     let mut told = Told::new();
-    let target = Target::Endpoint { method, path };
-    let verdict = match told.walk(directory, (mode, id), asker, &target, now) {
+    let verdict = match told.walk(directory, (mode, id), asker, (method, path), now) {
         Ok(terms) => Verdict::Allow(terms),
         Err(stop) => stop.into(),
     };
@@ -116,16 +115,13 @@ impl Told {
         directory: &'d Directory,
         (mode, id): (Mode, u64),
         asker: &Asker<'_>,
-        target: &Target<'_>,
+        (method, path): (&[u8], &[u8]),
         now: UnixSeconds,
     ) -> Result<Terms<'d>, Stop> {
         let wanted = self.check(1, super::wanted_agent(asker), wanted_words(asker))?;
-        let judged =
-            self.check(1, super::judge_target(directory, target), "method and path are within bounds".into())?;
-        let Judged::Endpoint(found) = judged else {
-            return Err(Stop::Deny(Reason::BadRequest));
-        };
-        if let Some(route) = super::public_route(&judged) {
+        let found = super::find_endpoint(directory, method, path);
+        let found = self.check(1, found, "method and path are within bounds".into())?;
+        if let Some(route) = super::public_endpoint(found).map(HotEndpoint::route) {
             self.note(2, StepResult::Allowed, format!("{} is public: no credential is looked at", route.template()));
             return Ok(Terms { identity: None, route: Some(route) });
         }

@@ -17,9 +17,11 @@ pub use what_if::{
 
 use std::hint::black_box;
 
+use arrayvec::ArrayVec;
+
 use crate::directory::{Directory, HotAgent, HotCredential, HotEndpoint, Lookup, SetSlot};
 use crate::model::{
-    Bucket, CodeMark, CodeSlot, Identity, Mode, Pepper, PresentedCredential, Reason, Route, Terms, UnixSeconds, Verdict,
+    Bucket, CodeMark, CodeSlot, Identity, Mode, Pepper, PresentedCredential, Reason, Terms, UnixSeconds, Verdict,
 };
 use crate::route::{JudgedPath, PATH_BYTES_MAX, is_method};
 use crate::tags::{Outcome, TAGS_MAX, TagRef};
@@ -56,7 +58,8 @@ pub enum Target<'a> {
 
 /// Why a checklist ended without a yes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stop {
+pub enum Stop {
+    /// A no.
     Deny(Reason),
     /// The state that the answer rests on is damaged, or a proof that it needs was not tried.
     Fault,
@@ -77,6 +80,15 @@ impl From<Stop> for Verdict<'_> {
             Stop::Fault | Stop::Unproven => Self::Unavailable,
         }
     }
+}
+
+/// A yes; [`Inquiry::terms`] tells on which terms. Of a batch nobody asks for each target's.
+#[must_use]
+#[derive(Clone, Copy)]
+pub struct Granted<'d> {
+    /// False on a public endpoint, where no credential is looked at.
+    pub identified: bool,
+    endpoint: Option<&'d HotEndpoint>,
 }
 
 /// Answers one question.
@@ -157,14 +169,6 @@ impl<'d> Known<'d> {
     }
 }
 
-/// A target with its form judged: step 1 passed.
-#[expect(clippy::large_enum_variant, reason = "it lives on the stack; a question allocates nothing")]
-enum Judged<'d, 'a> {
-    Nobody,
-    Endpoint(Result<&'d HotEndpoint, Reason>),
-    Tags([TagRef<'a>; TAGS_MAX], usize),
-}
-
 /// Whether step 6 is among the checks.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Addresses {
@@ -229,42 +233,77 @@ impl<'d, 'a> Inquiry<'d, 'a> {
 
     /// Answers one target.
     pub fn decide(&mut self, target: &Target<'_>) -> Verdict<'d> {
-        self.check(target).map_or_else(Verdict::from, Verdict::Allow)
+        match self.judge(target) {
+            Ok(granted) => Verdict::Allow(self.terms(granted)),
+            Err(stop) => stop.into(),
+        }
     }
 
-    fn check(&mut self, target: &Target<'_>) -> Result<Terms<'d>, Stop> {
+    /// The same without the terms of a yes.
+    ///
+    /// # Errors
+    /// What it ended with instead.
+    pub fn judge(&mut self, target: &Target<'_>) -> Result<Granted<'d>, Stop> {
         let wanted_agent = wanted_agent(&self.asker)?;
-        let target = judge_target(self.directory, target)?;
-        if let Some(route) = public_route(&target) {
-            return Ok(Terms { identity: None, route: Some(route) });
+        match *target {
+            Target::Nobody => {
+                self.known(wanted_agent)?;
+                Ok(Granted { identified: true, endpoint: None })
+            }
+            Target::Endpoint { method, path } => self.judge_endpoint(wanted_agent, method, path),
+            Target::Tags(texts) => self.judge_tags(wanted_agent, texts),
+        }
+    }
+
+    fn judge_endpoint(&mut self, wanted_agent: Option<u64>, method: &[u8], path: &[u8]) -> Result<Granted<'d>, Stop> {
+        let directory = self.directory;
+        let found = find_endpoint(directory, method, path)?;
+        if let Some(endpoint) = public_endpoint(found) {
+            return Ok(Granted { identified: false, endpoint: Some(endpoint) });
         }
         let known = self.known(wanted_agent)?;
-        match &target {
-            Judged::Nobody => Ok(Terms { identity: Some(known.identity()), route: None }),
-            Judged::Endpoint(found) => {
-                let endpoint = (*found)?;
-                mode_allowed(endpoint, known.mode)?;
-                known.each_set(|set| tags_granted(self.directory.set(set).judge_numbered(&endpoint.numbers)))?;
-                agent_permits(self.directory.set(known.agent.permissions).judge_numbered(&endpoint.numbers))?;
-                Ok(Terms { identity: Some(known.identity()), route: Some(endpoint.route()) })
-            }
-            Judged::Tags(tags, count) => {
-                let tags = &tags[..*count];
-                known.each_set(|set| tags_granted(self.directory.set(set).set().judge(tags)))?;
-                agent_permits(self.directory.set(known.agent.permissions).set().judge(tags))?;
-                Ok(Terms { identity: Some(known.identity()), route: None })
-            }
+        let endpoint = found?;
+        mode_allowed(endpoint, known.mode)?;
+        known.each_set(|set| tags_granted(directory.set(set).judge_numbered(&endpoint.numbers)))?;
+        agent_permits(directory.set(known.agent.permissions).judge_numbered(&endpoint.numbers))?;
+        Ok(Granted { identified: true, endpoint: Some(endpoint) })
+    }
+
+    fn judge_tags(&mut self, wanted_agent: Option<u64>, texts: &[&[u8]]) -> Result<Granted<'d>, Stop> {
+        let directory = self.directory;
+        if texts.len() > TAGS_MAX {
+            return Err(Reason::BadRequest.into());
+        }
+        let parsed: Result<ArrayVec<_, TAGS_MAX>, _> = texts.iter().map(|text| TagRef::parse(text)).collect();
+        let tags = parsed.ok().filter(|tags| !tags.is_empty()).ok_or(Reason::BadRequest)?;
+        let known = self.known(wanted_agent)?;
+        known.each_set(|set| tags_granted(directory.set(set).set().judge(&tags)))?;
+        agent_permits(directory.set(known.agent.permissions).set().judge(&tags))?;
+        Ok(Granted { identified: true, endpoint: None })
+    }
+
+    /// What an allow says.
+    #[must_use]
+    pub fn terms(&self, granted: Granted<'d>) -> Terms<'d> {
+        let identity = if granted.identified { self.identity() } else { None };
+        Terms { identity, route: granted.endpoint.map(HotEndpoint::route) }
+    }
+
+    /// Who it is, once a credential proved itself.
+    #[must_use]
+    pub fn identity(&self) -> Option<Identity<'d>> {
+        match &self.known {
+            Some(Ok(known)) => Some(known.identity()),
+            Some(Err(_)) | None => None,
         }
     }
 
     /// Steps 3 to 7, once.
-    fn known(&mut self, wanted_agent: Option<u64>) -> Result<Known<'d>, Stop> {
-        if let Some(known) = self.known {
-            return known;
+    fn known(&mut self, wanted_agent: Option<u64>) -> Result<&Known<'d>, Stop> {
+        if self.known.is_none() {
+            self.known = Some(self.authenticate(wanted_agent, Addresses::Judged));
         }
-        let known = self.authenticate(wanted_agent, Addresses::Judged);
-        self.known = Some(known);
-        known
+        self.known.as_ref().expect("it was made just now, where there was none").as_ref().map_err(|stop| *stop)
     }
 
     fn authenticate(&mut self, wanted_agent: Option<u64>, addresses: Addresses) -> Result<Known<'d>, Stop> {
@@ -297,40 +336,20 @@ fn wanted_agent(asker: &Asker<'_>) -> Result<Option<u64>, Reason> {
     }
 }
 
-/// Step 1 for the target, and which endpoint it is. That none is found is told only to the authenticated (step 8).
-fn judge_target<'d, 'a>(directory: &'d Directory, target: &Target<'a>) -> Result<Judged<'d, 'a>, Stop> {
-    match *target {
-        Target::Nobody => Ok(Judged::Nobody),
-        Target::Endpoint { method, path } => {
-            if !is_method(method) || (path.len() > PATH_BYTES_MAX && path_bytes(path) > PATH_BYTES_MAX) {
-                return Err(Reason::BadRequest.into());
-            }
-            find_endpoint(directory, method, path).map(Judged::Endpoint)
-        }
-        Target::Tags(texts) => {
-            if !(1..=TAGS_MAX).contains(&texts.len()) {
-                return Err(Reason::BadRequest.into());
-            }
-            let first = TagRef::parse(texts[0]).map_err(|_| Reason::BadRequest)?;
-            let mut tags = [first; TAGS_MAX];
-            for (tag, text) in tags.iter_mut().zip(texts) {
-                *tag = TagRef::parse(text).map_err(|_| Reason::BadRequest)?;
-            }
-            Ok(Judged::Tags(tags, texts.len()))
-        }
-    }
-}
-
 /// Bytes of the path without query string and fragment, which never matter.
 fn path_bytes(raw: &[u8]) -> usize {
     raw.iter().position(|b| matches!(b, b'?' | b'#')).unwrap_or(raw.len())
 }
 
+/// Step 1 for a request line, and which endpoint it is. That none is found is told only to the authenticated (step 8).
 fn find_endpoint<'d>(
     directory: &'d Directory,
     method: &[u8],
     path: &[u8],
 ) -> Result<Result<&'d HotEndpoint, Reason>, Stop> {
+    if !is_method(method) || (path.len() > PATH_BYTES_MAX && path_bytes(path) > PATH_BYTES_MAX) {
+        return Err(Reason::BadRequest.into());
+    }
     let Ok(path) = JudgedPath::judge(path) else {
         return Ok(Err(Reason::AmbiguousPath));
     };
@@ -342,11 +361,8 @@ fn find_endpoint<'d>(
 }
 
 /// Step 2.
-fn public_route<'d>(target: &Judged<'d, '_>) -> Option<Route<'d>> {
-    match target {
-        Judged::Endpoint(Ok(endpoint)) if endpoint.modes.is_public() => Some(endpoint.route()),
-        Judged::Endpoint(_) | Judged::Nobody | Judged::Tags(..) => None,
-    }
+fn public_endpoint(found: Result<&HotEndpoint, Reason>) -> Option<&HotEndpoint> {
+    found.ok().filter(|endpoint| endpoint.modes.is_public())
 }
 
 /// Step 3.

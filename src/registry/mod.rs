@@ -41,7 +41,7 @@ pub use what_if::{Preview, WhatIf};
 
 pub use crate::decide::{
     Asker, BATCH_TARGETS_MAX, Comparison, Difference, Effect, Explanation, Inquiry, ReachPage, Reachable, Step,
-    StepResult, Target, Unreached, Upgrade, WantedProof,
+    StepResult, Stop, Target, Unreached, Upgrade, WantedProof,
 };
 use crate::directory::Compiler;
 pub use crate::directory::Lookup;

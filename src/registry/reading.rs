@@ -10,9 +10,9 @@ use super::clock::Clock;
 use super::proofs::{Proofs, Settled};
 use super::upgrades::Upgrades;
 use super::uses::UseBook;
-use crate::decide::{Asker, Explanation, Inquiry, Proof, ReachPage, Target, Unreached, WantedProof};
+use crate::decide::{Asker, Explanation, Granted, Inquiry, Proof, ReachPage, Stop, Target, Unreached, WantedProof};
 use crate::directory::{Directory, Lookup};
-use crate::model::{Id, Identity, Kind, Mode, Reason, Terms, Ticks, UnixSeconds, Verdict};
+use crate::model::{Id, Identity, Kind, Mode, Reason, Ticks, UnixSeconds, Verdict};
 
 /// What the writer publishes.
 struct Published {
@@ -152,11 +152,16 @@ impl View<'_> {
 
     /// Answers a question that was begun and notes the use of an accepted code.
     pub fn answer<'v>(&'v self, inquiry: &mut Inquiry<'v, '_>, target: &Target<'_>) -> Verdict<'v> {
-        let verdict = self.judge(inquiry, target);
-        if let Verdict::Allow(Terms { identity: Some(identity), .. }) = &verdict {
-            self.note_use(inquiry, identity);
+        match self.judge(inquiry, target) {
+            Ok(granted) => {
+                let terms = inquiry.terms(granted);
+                if let Some(identity) = &terms.identity {
+                    self.note_use(inquiry, identity);
+                }
+                Verdict::Allow(terms)
+            }
+            Err(stop) => stop.into(),
         }
-        verdict
     }
 
     fn recall(&self, wanted: &WantedProof) -> Option<Proof> {
@@ -171,48 +176,47 @@ impl View<'_> {
         self.answer(&mut self.inquire(*asker), target)
     }
 
-    /// Answers the targets of a batch from this one state, in order; ends early when it [wants a
-    /// proof](View::wants_proof).
+    /// Answers the targets of a batch from this one state, in order: a yes, or what there is instead. Who it is, when a
+    /// target that needs a credential was allowed. Ends early when it [wants a proof](View::wants_proof).
     pub fn check_all<'v, 't>(
         &'v self,
         asker: Asker<'_>,
         targets: impl Iterator<Item = Target<'t>>,
-        mut each: impl FnMut(Verdict<'v>),
-    ) {
+        mut each: impl FnMut(Result<(), Stop>),
+    ) -> Option<Identity<'v>> {
         let mut inquiry = self.inquire(asker);
-        let mut accepted = None;
+        let mut identified = false;
         for target in targets {
-            let verdict = self.judge(&mut inquiry, &target);
-            if self.wants_proof() {
-                return;
+            let judged = self.judge(&mut inquiry, &target);
+            if matches!(judged, Err(Stop::Unproven)) && self.wants_proof() {
+                return None;
             }
-            if accepted.is_none()
-                && let Verdict::Allow(terms) = &verdict
-            {
-                accepted = terms.identity;
-            }
-            each(verdict);
+            identified |= judged.is_ok_and(|granted| granted.identified);
+            each(judged.map(drop));
         }
-        if let Some(identity) = accepted {
-            self.note_use(&inquiry, &identity);
+        let identity = if identified { inquiry.identity() } else { None };
+        if let Some(identity) = &identity {
+            self.note_use(&inquiry, identity);
         }
+        identity
     }
 
     /// Decides one target. An allow takes one from the credential's rate, and is none when nothing is left (step 12). Who
     /// it is, is no such target.
-    fn judge<'v>(&'v self, inquiry: &mut Inquiry<'v, '_>, target: &Target<'_>) -> Verdict<'v> {
-        let verdict = self.decide(inquiry, target);
-        if self.wants_proof() {
-            return verdict;
+    fn judge<'v>(&'v self, inquiry: &mut Inquiry<'v, '_>, target: &Target<'_>) -> Result<Granted<'v>, Stop> {
+        let judged = self.decide(inquiry, target);
+        if matches!(judged, Err(Stop::Unproven)) && self.wants_proof() {
+            return judged;
         }
-        if let Verdict::Allow(Terms { identity: Some(_), .. }) = &verdict
+        let granted = judged?;
+        if granted.identified
             && !matches!(target, Target::Nobody)
             && let Some(bucket) = inquiry.bucket()
             && let Err(wait) = bucket.take(self.ticks())
         {
-            return Verdict::Deny(Reason::RateLimited(wait));
+            return Err(Reason::RateLimited(wait).into());
         }
-        verdict
+        Ok(granted)
     }
 
     /// One moment for all questions of this view.
@@ -227,9 +231,9 @@ impl View<'_> {
     }
 
     /// Decides, by what is known of a code that is judged slowly. What isn't known is [wanted](View::take_wanted).
-    fn decide<'v>(&'v self, inquiry: &mut Inquiry<'v, '_>, target: &Target<'_>) -> Verdict<'v> {
-        let verdict = inquiry.decide(target);
-        if self.settled_for(inquiry) { inquiry.decide(target) } else { verdict }
+    fn decide<'v>(&'v self, inquiry: &mut Inquiry<'v, '_>, target: &Target<'_>) -> Result<Granted<'v>, Stop> {
+        let judged = inquiry.judge(target);
+        if matches!(judged, Err(Stop::Unproven)) && self.settled_for(inquiry) { inquiry.judge(target) } else { judged }
     }
 
     /// Gives the inquiry what is known of the proof that it wants; where nothing is, that is wanted of the view.

@@ -5,8 +5,10 @@
 //!
 //! Pure: no clock, no I/O, no lock.
 
+mod edges;
 mod path;
 mod router;
+mod segments;
 mod template;
 
 use std::error::Error;

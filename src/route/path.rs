@@ -5,6 +5,8 @@ use std::error::Error;
 use std::fmt;
 use std::slice;
 
+use super::segments::Segments;
+
 /// The part of a path that names the endpoint: decoded, without query, every rule of section 2.3 kept.
 ///
 /// It is kept as one text: since no decoded segment holds a `/`, splitting there gives the decoded segments.
@@ -29,100 +31,41 @@ impl<'a> JudgedPath<'a> {
 
     /// The decoded segments, at least one: `/` is one empty segment, and only the last one may be empty.
     pub fn segments(&self) -> impl Iterator<Item = &[u8]> {
-        Segments::of(&self.decoded)
+        Segments::new(&self.decoded)
     }
 
-    pub(super) fn as_segments(&self) -> Segments<'_> {
-        Segments::of(&self.decoded)
+    /// The segments behind `prefix`, which is empty or ends in a slash; `None` for a path that begins otherwise.
+    pub(super) fn segments_behind(&self, prefix: &[u8]) -> Option<Segments<'_>> {
+        self.decoded.starts_with(prefix).then(|| Segments::new(&self.decoded).behind(prefix.len()))
     }
-}
-
-/// What is left of a path to match; a copy remembers a place to come back to.
-#[derive(Clone, Copy)]
-pub(super) struct Segments<'a> {
-    /// `None` behind the last segment; an empty rest is still one segment.
-    rest: Option<&'a [u8]>,
-}
-
-/// A segment with its beginning in a form that is quick to compare and to hash.
-#[derive(Clone, Copy)]
-pub(super) struct SegmentText<'a> {
-    pub(super) bytes: &'a [u8],
-    /// The first sixteen bytes as a little-endian number; zeros behind a shorter segment.
-    pub(super) head: u128,
-}
-
-/// Bytes of [`SegmentText::head`].
-pub(super) const HEAD_BYTES: usize = 16;
-
-impl<'a> SegmentText<'a> {
-    pub(super) fn new(bytes: &'a [u8]) -> Self {
-        Self::beginning(bytes, bytes.len())
-    }
-
-    /// The first `length` bytes of `rest`.
-    #[inline]
-    fn beginning(rest: &'a [u8], length: usize) -> Self {
-        let bytes = &rest[..length];
-        let head = match rest.first_chunk() {
-            Some(word) => u128::from_le_bytes(*word) & low_bytes(length),
-            None => {
-                let mut word = [0; HEAD_BYTES];
-                word[..length].copy_from_slice(bytes);
-                u128::from_le_bytes(word)
-            }
-        };
-        Self { bytes, head }
-    }
-}
-
-impl<'a> Segments<'a> {
-    fn of(decoded: &'a [u8]) -> Segments<'a> {
-        Segments { rest: Some(decoded) }
-    }
-
-    #[inline]
-    pub(super) fn next_text(&mut self) -> Option<SegmentText<'a>> {
-        let rest = self.rest?;
-        let end = memchr::memchr(b'/', rest);
-        self.rest = end.map(|end| &rest[end + 1..]);
-        Some(SegmentText::beginning(rest, end.unwrap_or(rest.len())))
-    }
-}
-
-impl<'a> Iterator for Segments<'a> {
-    type Item = &'a [u8];
-
-    fn next(&mut self) -> Option<&'a [u8]> {
-        self.next_text().map(|segment| segment.bytes)
-    }
-}
-
-/// A mask of the lowest bytes, all sixteen for more.
-#[inline]
-const fn low_bytes(bytes: usize) -> u128 {
-    if bytes < HEAD_BYTES { (1 << (8 * bytes)) - 1 } else { u128::MAX }
 }
 
 /// Most paths hold nothing that any rule is about, and one look at each byte shows it: then this is the path up to the
 /// query, without its leading `/`. `None` says only that a byte deserves [`judge_every_rule`].
 fn plain(raw: &[u8]) -> Option<&[u8]> {
     let path = raw.strip_prefix(b"/")?;
-    let path = &path[..memchr::memchr2(b'?', b'#', path).unwrap_or(path.len())];
-    // `raw` is one byte behind `path`: pairs of neighbours. Sixteen at a time, without stopping early within them.
-    let found = match path.last_chunk::<LANES>() {
+    if !any_byte_odd(raw, path) {
+        return Some(path);
+    }
+    let path = &path[..memchr::memchr2(b'?', b'#', path)?];
+    (!any_byte_odd(raw, path)).then_some(path)
+}
+
+/// `raw` is one byte behind `path`: pairs of neighbours. Sixteen at a time, without stopping early within them.
+#[inline]
+fn any_byte_odd(raw: &[u8], path: &[u8]) -> bool {
+    match path.last_chunk::<STEP>() {
         None => any_odd(raw, path),
         Some(last) => {
-            let pairs = raw.as_chunks::<LANES>().0.iter().zip(path.as_chunks::<LANES>().0);
+            let pairs = raw.as_chunks::<STEP>().0.iter().zip(path.as_chunks::<STEP>().0);
             let whole = pairs.fold(false, |found, (before, bytes)| found | any_odd(before, bytes));
-            whole | any_odd(&raw[path.len() - LANES..], last)
+            whole | any_odd(&raw[path.len() - STEP..], last)
         }
-    };
-    (!found).then_some(path)
+    }
 }
 
 /// Bytes that are looked at together.
-const LANES: usize = 16;
+const STEP: usize = 16;
 
 /// Whether a byte is one that a rule is about, or begins `//` or perhaps a dot segment with the one before it.
 #[inline]
@@ -133,7 +76,8 @@ fn any_odd(before: &[u8], bytes: &[u8]) -> bool {
 }
 
 const fn is_odd(byte: u8) -> bool {
-    (byte == b'%') | (byte == b'\\') | (byte == b';') | (byte < 0x20) | (byte > 0x7e)
+    let ends_the_path = (byte == b'?') | (byte == b'#');
+    ends_the_path | (byte == b'%') | (byte == b'\\') | (byte == b';') | (byte < 0x20) | (byte > 0x7e)
 }
 
 /// Every rule in turn, for any path.

@@ -4,7 +4,8 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
 use std::num::NonZero;
 
-use super::path::{HEAD_BYTES, SegmentText, Segments};
+use super::edges::{Edges, Literals};
+use super::segments::{LANES, SegmentText, Segments};
 use super::template::Segment;
 use super::{JudgedPath, Method, Template};
 
@@ -16,28 +17,49 @@ use super::{JudgedPath, Method, Template};
 /// so no path makes a search visit more nodes than the tree has.
 #[derive(Default)]
 pub struct Router {
+    /// Those with the most endpoints first.
+    trees: Vec<Tree>,
+    /// The first one is in no tree, so that no child is at 0.
     nodes: Vec<Node>,
     edges: Edges,
 }
 
 /// A node's place in [`Router::nodes`].
-type NodeIndex = u32;
+pub(super) type NodeIndex = u32;
 
-/// Its literal children are the trees of the methods.
-const ROOT: NodeIndex = 0;
+/// The endpoints of a method.
+struct Tree {
+    method: Box<[u8]>,
+    /// How all of their paths begin, up to a slash; shorter than the lanes of a path.
+    prefix: Box<[u8]>,
+    /// What can follow that.
+    node: NodeIndex,
+}
 
 /// What can follow one beginning of a path, but for the literals, which [`Edges`] has for all nodes.
 #[derive(Default)]
 struct Node {
     #[expect(clippy::box_collection, reason = "few nodes have any; so two nodes fit a cache line")]
     affixed: Option<Box<BTreeMap<AffixRank, Affixes>>>,
-    /// Never the root.
     plain: Option<NonZero<NodeIndex>>,
     /// The endpoint of `{name...}` here.
     rest: EndpointIndex,
     /// The endpoint when the path ends here.
     end: EndpointIndex,
     has_literals: bool,
+    ways: Ways,
+}
+
+/// The ways on from a node, as they are told apart while going down.
+#[derive(Clone, Copy, Default)]
+enum Ways {
+    /// Literals, or none.
+    #[default]
+    Literals,
+    /// A plain parameter.
+    Plain,
+    /// More than one kind.
+    Several,
 }
 
 /// An endpoint's place in the list that the router was built from, or none.
@@ -61,8 +83,15 @@ type AffixRank = Reverse<(usize, usize)>;
 type Affixes = HashMap<Box<[u8]>, HashMap<Box<[u8]>, NodeIndex>>;
 
 impl Node {
-    fn has_only_literals(&self) -> bool {
-        self.plain.is_none() && self.rest.0.is_none() && self.affixed.is_none()
+    fn ways(&self) -> Ways {
+        if self.rest.0.is_some() || self.affixed.is_some() {
+            return Ways::Several;
+        }
+        match (self.plain, self.has_literals) {
+            (None, _) => Ways::Literals,
+            (Some(_), false) => Ways::Plain,
+            (Some(_), true) => Ways::Several,
+        }
     }
 }
 
@@ -72,11 +101,17 @@ impl Router {
     pub fn build<'a>(endpoints: impl IntoIterator<Item = (&'a Method, &'a Template)>) -> Router {
         let mut nodes = vec![Node::default()];
         let mut literals = Literals::new();
+        let mut roots: BTreeMap<&Method, (NodeIndex, usize)> = BTreeMap::new();
         for (index, (method, template)) in (0..).zip(endpoints) {
-            let tree = literal_child(&mut nodes, &mut literals, ROOT, method.as_str());
-            insert(&mut nodes, &mut literals, tree, template, index);
+            let (root, count) = roots.entry(method).or_insert_with(|| (new_node(&mut nodes), 0));
+            *count += 1;
+            insert(&mut nodes, &mut literals, *root, template, index);
         }
-        Router { nodes, edges: Edges::new(literals) }
+        nodes.iter_mut().for_each(|node| node.ways = node.ways());
+        let mut roots: Vec<_> = roots.into_iter().collect();
+        roots.sort_by_key(|(_, (_, count))| Reverse(*count));
+        let trees = trees(roots.into_iter().map(|(method, (root, _))| (method, root)), &nodes, &literals);
+        Router { trees, nodes, edges: Edges::new(literals) }
     }
 
     /// The endpoint for a well-formed method and a judged path. For `HEAD`, one of `GET` when no `HEAD` one matches.
@@ -89,30 +124,37 @@ impl Router {
     }
 
     fn find_exactly(&self, method: &[u8], path: &JudgedPath<'_>) -> Option<u32> {
-        self.find_below(self.edges.get(ROOT, SegmentText::new(method))?, path.as_segments())
+        let tree = self.trees.iter().find(|tree| *tree.method == *method)?;
+        self.find_below(tree.node, path.segments_behind(&tree.prefix)?)
     }
 
-    /// Goes down a segment at a time, and calls itself only where there is more than one way on: never deeper than
-    /// [`TEMPLATE_SEGMENTS_MAX`](super::TEMPLATE_SEGMENTS_MAX).
+    /// Goes down a segment at a time as long as there is one way on.
     fn find_below(&self, mut node: NodeIndex, mut path: Segments<'_>) -> Option<u32> {
         loop {
             let here = &self.nodes[node as usize];
             let Some(segment) = path.next_text() else { return here.end.get() };
-            let literal = if here.has_literals { self.edges.get(node, segment) } else { None };
-            if segment.bytes.is_empty() || here.has_only_literals() {
-                // No parameter is empty, and what `{name...}` takes does not begin so.
-                node = literal?;
-                continue;
-            }
-            let found = literal
-                .and_then(|next| self.find_below(next, path))
-                .or_else(|| self.find_affixed(here, segment.bytes, path));
-            match here.plain {
-                Some(plain) if found.is_none() && here.rest.0.is_none() => node = plain.get(),
-                Some(plain) => return found.or_else(|| self.find_below(plain.get(), path)).or(here.rest.get()),
-                None => return found.or(here.rest.get()),
-            }
+            node = match here.ways {
+                Ways::Literals => self.edges.get(node, segment)?,
+                // No parameter is empty.
+                Ways::Plain => here.plain.filter(|_| !segment.bytes.is_empty())?.get(),
+                Ways::Several => return self.find_among(node, segment, path),
+            };
         }
+    }
+
+    /// Tries one way on after the other: never deeper than [`TEMPLATE_SEGMENTS_MAX`](super::TEMPLATE_SEGMENTS_MAX).
+    #[inline(never)]
+    fn find_among(&self, node: NodeIndex, segment: SegmentText<'_>, path: Segments<'_>) -> Option<u32> {
+        let here = &self.nodes[node as usize];
+        let literal = || self.find_below(self.edges.get(node, segment)?, path);
+        if segment.bytes.is_empty() {
+            // No parameter is empty, and what `{name...}` takes does not begin so.
+            return literal();
+        }
+        literal()
+            .or_else(|| self.find_affixed(here, segment.bytes, path))
+            .or_else(|| self.find_below(here.plain?.get(), path))
+            .or(here.rest.get())
     }
 
     fn find_affixed(&self, here: &Node, segment: &[u8], path: Segments<'_>) -> Option<u32> {
@@ -125,8 +167,29 @@ impl Router {
     }
 }
 
-/// Literal edges while they are gathered: from a node by a text to a node.
-type Literals = HashMap<(NodeIndex, Box<[u8]>), NodeIndex>;
+/// The trees with these roots, each from the first node on at which paths part.
+fn trees<'a>(roots: impl Iterator<Item = (&'a Method, NodeIndex)>, nodes: &[Node], literals: &Literals) -> Vec<Tree> {
+    // `None` where there are several.
+    let mut only: HashMap<NodeIndex, Option<(&[u8], NodeIndex)>> = HashMap::new();
+    for ((from, text), to) in literals {
+        only.entry(*from).and_modify(|only| *only = None).or_insert(Some((text, *to)));
+    }
+    let tree = |(method, mut node): (&Method, NodeIndex)| {
+        let mut prefix = Vec::new();
+        while let Some(Some((text, next))) = only.get(&node)
+            && matches!(nodes[node as usize].ways, Ways::Literals)
+            // No path ends there.
+            && nodes[*next as usize].end.0.is_none()
+            && prefix.len() + text.len() + 1 < LANES
+        {
+            prefix.extend_from_slice(text);
+            prefix.push(b'/');
+            node = *next;
+        }
+        Tree { method: method.as_str().as_bytes().into(), prefix: prefix.into(), node }
+    };
+    roots.map(tree).collect()
+}
 
 fn insert(nodes: &mut Vec<Node>, literals: &mut Literals, tree: NodeIndex, template: &Template, index: u32) {
     let mut node = tree;
@@ -173,103 +236,6 @@ fn affixed_child(nodes: &mut Vec<Node>, node: NodeIndex, prefix: &str, suffix: &
         affixed.entry(rank).or_default().entry(prefix).or_default().insert(suffix, child);
         child
     })
-}
-
-/// The literal edges of all nodes in one table with open addressing. Most segments are told apart by their first sixteen
-/// bytes and their length, which lie in the table: a look-up touches one or two cache lines.
-#[derive(Default)]
-struct Edges {
-    /// A power of two, at least a quarter of it free, so that every search ends.
-    slots: Box<[Option<Edge>]>,
-    /// What is behind the first sixteen bytes of longer texts.
-    tails: Box<[u8]>,
-}
-
-#[derive(Clone, Copy)]
-struct Edge {
-    from: NodeIndex,
-    /// Never the root.
-    to: NonZero<NodeIndex>,
-    head: u128,
-    /// Of the whole text.
-    bytes: u32,
-    tail_start: u32,
-}
-
-impl Edges {
-    fn new(literals: Literals) -> Self {
-        let slots = (literals.len() * 4 / 3 + 1).next_power_of_two();
-        let mut edges = Self { slots: vec![None; slots].into(), tails: Box::default() };
-        let mut tails = Vec::new();
-        let short = |length: usize| u32::try_from(length).expect("4 GiB of templates do not come in");
-        for ((from, text), to) in literals {
-            let text = SegmentText::new(&text);
-            let to = NonZero::new(to).expect("no edge leads to the root");
-            let (bytes, tail_start) = (short(text.bytes.len()), short(tails.len()));
-            tails.extend_from_slice(text.bytes.get(HEAD_BYTES..).unwrap_or_default());
-            let free = edges.probe(from, text).find(|slot| edges.slots[*slot].is_none());
-            let free = free.expect("a quarter of the slots is free");
-            edges.slots[free] = Some(Edge { from, to, head: text.head, bytes, tail_start });
-        }
-        edges.tails = tails.into();
-        edges
-    }
-
-    /// The slots to look at for an edge, in order.
-    #[inline]
-    fn probe(&self, from: NodeIndex, text: SegmentText<'_>) -> impl Iterator<Item = usize> + use<> {
-        let mask = self.slots.len().wrapping_sub(1);
-        #[expect(clippy::cast_possible_truncation, reason = "the mask keeps the lower bits only")]
-        let first = hash(from, text) as usize;
-        (0..=mask).map(move |step| first.wrapping_add(step) & mask)
-    }
-
-    #[inline]
-    fn get(&self, from: NodeIndex, text: SegmentText<'_>) -> Option<NodeIndex> {
-        for slot in self.probe(from, text) {
-            let edge = self.slots.get(slot)?.as_ref()?;
-            if edge.from == from
-                && edge.head == text.head
-                && edge.bytes as usize == text.bytes.len()
-                && (text.bytes.len() <= HEAD_BYTES || self.tail(edge) == &text.bytes[HEAD_BYTES..])
-            {
-                return Some(edge.to.get());
-            }
-        }
-        None
-    }
-
-    fn tail(&self, edge: &Edge) -> &[u8] {
-        let start = edge.tail_start as usize;
-        &self.tails[start..start + edge.bytes as usize - HEAD_BYTES]
-    }
-}
-
-/// A multiplication per eight bytes. Not resistant to chosen keys, and need not be: only who may write endpoints
-/// chooses what is in the table; a question only looks up.
-#[inline]
-fn hash(from: NodeIndex, text: SegmentText<'_>) -> u64 {
-    #[expect(clippy::cast_possible_truncation, reason = "both halves are used")]
-    let (low, high) = (text.head as u64, (text.head >> 64) as u64);
-    let begin = mix(low ^ u64::from(from) << 32 ^ text.bytes.len() as u64);
-    let begin = if high == 0 { begin } else { mix(begin ^ high) };
-    let Some(last) = text.bytes.get(HEAD_BYTES..).and(text.bytes.last_chunk()) else {
-        return begin;
-    };
-    // The last word may overlap the one before it.
-    let between = text.bytes[HEAD_BYTES..].as_chunks().0;
-    let hash = between.iter().fold(begin, |hash, word| mix(hash ^ u64::from_le_bytes(*word)));
-    mix(hash ^ u64::from_le_bytes(*last))
-}
-
-fn mix(word: u64) -> u64 {
-    /// The golden ratio's bits: odd, and without a pattern.
-    const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
-    let product = u128::from(word) * u128::from(SPREAD);
-    #[expect(clippy::cast_possible_truncation, reason = "both halves are used")]
-    let (low, high) = (product as u64, (product >> 64) as u64);
-    // Folded, since in the lower half alone a word's last bytes would change nothing but the highest bits.
-    low ^ high
 }
 
 #[cfg(test)]
@@ -420,6 +386,36 @@ mod tests {
     }
 
     #[test]
+    fn what_all_paths_of_a_method_begin_with_is_asked_for_like_any_other_part() {
+        assert_routes(
+            &["/api/v2/a", "/api/v2/{x}/b", "/api/v2/"],
+            &[
+                ("/api/v2/a", Some("/api/v2/a")),
+                ("/api/v2/c/b", Some("/api/v2/{x}/b")),
+                ("/api/v2/", Some("/api/v2/")),
+                ("/api/v2", None),
+                ("/api/", None),
+                ("/api", None),
+                ("/", None),
+                ("/api/v3/a", None),
+                ("/apiv2/a", None),
+                ("/a", None),
+            ],
+        );
+        assert_routes(
+            &["/api/v2/a", "/api/v2", "/api/v2/b"],
+            &[("/api/v2", Some("/api/v2")), ("/api/v2/a", Some("/api/v2/a")), ("/api/v2/", None), ("/api", None)],
+        );
+        assert_routes(
+            &["/api/v2/{rest...}"],
+            &[("/api/v2", None), ("/api/v2/", None), ("/api/v2/a/b", Some("/api/v2/{rest...}"))],
+        );
+        assert_routes(&["/a/b"], &[("/a/b", Some("/a/b")), ("/a/b/", None), ("/a", None), ("/a/", None)]);
+        let long = format!("/{}/{}/c/d", "a".repeat(LANES - 4), "b".repeat(LANES));
+        assert_routes(&[&long], &[(&long, Some(&long)), (long.trim_end_matches("/d"), None)]);
+    }
+
+    #[test]
     fn a_head_request_takes_get_only_where_no_head_endpoint_matches() {
         let endpoints = [("GET", "/a"), ("HEAD", "/{x}"), ("GET", "/b/c"), ("POST", "/d"), ("OPTIONS", "/{rest...}")];
         let router = router(&endpoints);
@@ -471,16 +467,5 @@ mod tests {
         for path in ["/aa".repeat(depth) + "/no", "/aa".repeat(4096)] {
             assert_eq!(found(&router, &endpoints, "GET", &path), None);
         }
-    }
-
-    #[test]
-    fn the_hash_tells_texts_apart_that_differ_in_one_place() {
-        // The lowest bits choose the place.
-        let mut places: HashMap<u64, usize> = HashMap::new();
-        for number in 0..1024 {
-            *places.entry(hash(7, SegmentText::new(format!("abcd{number:04}").as_bytes())) % 1024).or_default() += 1;
-        }
-        assert!(places.values().all(|count| *count < 16), "{places:?}");
-        assert!(places.len() > 512, "{}", places.len());
     }
 }

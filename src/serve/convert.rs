@@ -17,7 +17,7 @@ use crate::model::{
     RecordName, Route, Template, TextList, UnixSeconds, Verdict,
 };
 use crate::registry::{
-    Asker, FieldChange, FieldValue, Import, Imported, Listed, Reachable, Rotate, Rotation, Step, StepResult, View,
+    Asker, FieldChange, FieldValue, Import, Imported, Listed, Reachable, Rotate, Rotation, Step, StepResult, Stop, View,
 };
 use crate::tags::{TAGS_MAX, Tag, TagSet};
 
@@ -52,37 +52,42 @@ pub(super) const fn reason(reason: Reason) -> WireReason {
     }
 }
 
-const fn retry_after(verdict: &Verdict<'_>) -> u32 {
+const ALLOWED: TargetVerdict = TargetVerdict { reason: WireReason::Ok.number(), status: 200, retry_after: 0 };
+const UNAVAILABLE: TargetVerdict =
+    TargetVerdict { reason: WireReason::Unavailable.number(), status: 503, retry_after: 0 };
+
+const fn denied(denied: Reason) -> TargetVerdict {
+    let retry_after = if let Reason::RateLimited(wait) = denied { wait.seconds() } else { 0 };
+    TargetVerdict { reason: reason(denied).number(), status: denied.status(), retry_after }
+}
+
+const fn without_terms(verdict: &Verdict<'_>) -> TargetVerdict {
     match verdict {
-        Verdict::Deny(Reason::RateLimited(wait)) => wait.seconds(),
-        Verdict::Allow(_) | Verdict::Deny(_) | Verdict::Unavailable => 0,
+        Verdict::Allow(_) => ALLOWED,
+        Verdict::Deny(reason) => denied(*reason),
+        Verdict::Unavailable => UNAVAILABLE,
     }
 }
 
-const fn reason_and_status(verdict: &Verdict<'_>) -> (u16, u16) {
-    match verdict {
-        Verdict::Allow(_) => (WireReason::Ok.number(), 200),
-        Verdict::Deny(denied) => (reason(*denied).number(), denied.status()),
-        Verdict::Unavailable => (WireReason::Unavailable.number(), 503),
+pub(super) const fn target_verdict(judged: Result<(), Stop>) -> TargetVerdict {
+    match judged {
+        Ok(()) => ALLOWED,
+        Err(Stop::Deny(reason)) => denied(reason),
+        Err(Stop::Fault | Stop::Unproven) => UNAVAILABLE,
     }
 }
 
 pub(super) const fn reason_number(verdict: &Verdict<'_>) -> u16 {
-    reason_and_status(verdict).0
+    without_terms(verdict).reason
 }
 
 pub(super) fn verdict<'d>(verdict: &Verdict<'d>) -> VerdictRef<'d> {
-    let (reason, status) = reason_and_status(verdict);
+    let TargetVerdict { reason, status, retry_after } = without_terms(verdict);
     let (who, route) = match verdict {
         Verdict::Allow(terms) => (terms.identity.as_ref().map(identity), terms.route.as_ref().map(route)),
         Verdict::Deny(_) | Verdict::Unavailable => (None, None),
     };
-    VerdictRef { reason, status, retry_after: retry_after(verdict), identity: who, route }
-}
-
-pub(super) const fn target_verdict(verdict: &Verdict<'_>) -> TargetVerdict {
-    let (reason, status) = reason_and_status(verdict);
-    TargetVerdict { reason, status, retry_after: retry_after(verdict) }
+    VerdictRef { reason, status, retry_after, identity: who, route }
 }
 
 pub(super) fn identity<'d>(identity: &Identity<'d>) -> IdentityRef<'d> {

@@ -14,7 +14,6 @@ use tokio_util::sync::CancellationToken;
 use super::connection::{Connection, Filled, WRITE_BYTES_MAX};
 use super::meters::{AskDoor, Notes};
 use super::{Serving, convert};
-use crate::model::Verdict;
 use crate::registry::{BATCH_TARGETS_MAX, Inquiry, Target, View};
 
 /// Questions that are begun before the first of them is decided. With more, what was fetched first is pushed out of the
@@ -187,14 +186,9 @@ fn answer_batch(view: &View<'_>, batch: &Batch<'_>, out: &mut Vec<u8>, request_i
         return true;
     }
     let mut verdicts: Vec<TargetVerdict> = Vec::with_capacity(batch.targets.len());
-    let mut identity = None;
-    view.check_all(convert::asker(&batch.asker), batch.targets.iter().map(target), |verdict| {
-        if identity.is_none()
-            && let Verdict::Allow(terms) = &verdict
-        {
-            identity = terms.identity;
-        }
-        verdicts.push(convert::target_verdict(&verdict));
+    let targets = batch.targets.iter().map(target);
+    let identity = view.check_all(convert::asker(&batch.asker), targets, |judged| {
+        verdicts.push(convert::target_verdict(judged));
     });
     if view.wants_proof() {
         return false;
