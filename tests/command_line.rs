@@ -150,7 +150,16 @@ fn an_unreachable_daemon_is_exit_status_3_and_named_by_its_socket() {
 fn a_daemon_that_hangs_up_is_exit_status_4() {
     let runtime = TempDir::new().unwrap();
     let listener = UnixListener::bind(runtime.path().join("admin.sock")).unwrap();
-    let daemon = thread::spawn(move || drop(listener.accept()));
+    // Once the whole request has come it may have been carried out, so it is not sent again.
+    let daemon = thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut request = Vec::new();
+        while frame::split(&request, frame::ADMIN_FRAME_BYTES_MAX).unwrap().is_none() {
+            let mut chunk = [0; 4096];
+            let read = stream.read(&mut chunk).unwrap();
+            request.extend_from_slice(&chunk[..read]);
+        }
+    });
     let output = run(runtime.path(), &["key", "revoke", "1"], "");
     daemon.join().unwrap();
     assert_eq!(output.status.code(), Some(4), "{}", stderr(&output));
@@ -164,7 +173,6 @@ fn a_reply_that_is_no_answer_is_exit_status_4() {
     for (reply, status) in [
         (refused(RefusalKind::Invalid), 2),
         (refused(RefusalKind::Unavailable), 4),
-        (error(ErrorCode::Stopping), 4),
         (error(ErrorCode::TooManyConnections), 4),
         (error(ErrorCode::UnknownType), 4),
         (error(ErrorCode::NotPermitted), 3),

@@ -363,7 +363,7 @@ pub struct StatusReport {
     pub query_connections: u64,
     /// Open connections on the admin socket.
     pub admin_connections: u64,
-    /// Targets judged since the start.
+    /// Verdicts since the start, a batch's each by itself.
     pub questions: u64,
     /// Whether changes are taken: false after a storage fault until the database could be reopened.
     pub writable: bool,
