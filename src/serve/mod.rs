@@ -335,14 +335,19 @@ fn admit(door: Door, stream: UnixStream, serving: &Arc<Serving>, tasks: &TaskTra
     tracing::debug!(door = door.name(), uid = peer.uid, "connected");
     // A token of its own: a shared one's lock would be taken by every connection at every read.
     let (serving, stop) = (Arc::clone(serving), stop.child_token());
-    tasks.spawn(async move {
-        match door {
-            Door::Query => query::serve(stream, serving, place.is_some(), stop).await,
-            Door::Admin => admin::serve(stream, serving, Origin::Peer(peer), stop).await,
-            Door::Http => http::serve(stream, serving, stop).await,
-        }
-        drop(place);
-    });
+    let is_own = place.is_none();
+    // Each its own task: one for all would take the room of the largest for every connection.
+    match door {
+        Door::Query => drop(tasks.spawn(keeping(place, query::serve(stream, serving, !is_own, stop)))),
+        Door::Admin => drop(tasks.spawn(keeping(place, admin::serve(stream, serving, Origin::Peer(peer), stop)))),
+        Door::Http => drop(tasks.spawn(keeping(place, http::serve(stream, serving, stop)))),
+    }
+}
+
+/// Serves, and gives the place back behind it.
+async fn keeping(place: Option<Place>, serving: impl Future<Output = ()>) {
+    serving.await;
+    drop(place);
 }
 
 /// The same for a peer that came over the loopback interface, where nobody has an identity.
