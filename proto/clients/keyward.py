@@ -82,7 +82,8 @@ class Batch:
 
 
 def _content(data):
-    data = data.encode("utf-8", "surrogateescape") if isinstance(data, str) else bytes(data)
+    # memoryview refuses a number, of which bytes() would make so many zeros.
+    data = data.encode("utf-8", "surrogateescape") if isinstance(data, str) else bytes(memoryview(data))
     return struct.pack(">Q", len(data)) + data
 
 def _option(data): return b"\0" if data is None else b"\1" + _content(data)
@@ -196,7 +197,7 @@ class Keyward:
     `timeout` is for a whole call, in seconds; None waits for ever. Where nobody listens, a call fails at once."""
     def __init__(self, path="/run/keyward/query.sock", timeout=5.0):
         self.path, self.timeout, self._request_id = path, timeout, 0
-        self._lock, self._connection = threading.Lock(), None
+        self._lock, self._connection, self._asked = threading.Lock(), None, None
         _all.add(self)
     def check(self, method, path, credential=None, agent=None, address=None):
         """May they call this endpoint? `credential`, `agent`, `address`: the values of the request's Authorization and
@@ -233,6 +234,7 @@ class Keyward:
     def _ask_once(self, frame, wanted, read, deadline):
         # Kept for the next call after a success only.
         connection, self._connection = self._connection or _Connection(self.path, deadline), None
+        self._asked = connection  # for a fork meanwhile
         try:
             connection.send(frame, deadline)
             answer = self._answer(connection.receive(deadline), wanted, read)
@@ -242,6 +244,7 @@ class Keyward:
         except BaseException:
             connection.socket.close()
             raise
+        finally: self._asked = None
         self._connection = connection
         return answer
     def _answer(self, received, wanted, read):
@@ -255,8 +258,9 @@ class Keyward:
         reader.end()
         return answer
     def _drop(self):
-        connection, self._connection = self._connection, None
-        if connection: connection.socket.close()
+        for connection in (self._connection, self._asked):
+            if connection: connection.socket.close()
+        self._connection = self._asked = None
 
 _all = weakref.WeakSet()
 

@@ -27,9 +27,9 @@ class Admin:
     """One connection to admin.sock, kept, and opened anew when it was dead; one thread at a time, and none over a fork.
 
     A change is sent a second time, once, only when it is certain that nobody carried it out: it could not be sent, or the
-    daemon said that it is stopping. `timeout` is for each read and write; when it passes, the change is Unknown, too."""
+    daemon said that it is stopping. `timeout` is for each read and write; when it passes while a reply is awaited, the change is Unknown, too."""
     def __init__(self, path="/run/keyward/admin.sock", timeout=30.0):
-        self.path, self.timeout, self.socket, self.request_id = path, timeout, None, 0
+        self.path, self.timeout, self.socket, self.replies, self.request_id = path, timeout, None, None, 0
         self.connect()
     def connect(self):
         self.socket = socket.socket(socket.AF_UNIX)
@@ -40,8 +40,10 @@ class Admin:
             raise
         self.replies = self.socket.makefile("rb")
     def close_connection(self):
-        if self.socket: self.socket.close()
-        self.socket = None
+        if self.socket:  # the reader holds the descriptor, too
+            self.socket.close()
+            if self.replies: self.replies.close()
+        self.socket = self.replies = None
     def call(self, kind, body, wanted, more=lambda body: False):
         """The bodies of the replies; `more` says of each whether another follows."""
         self.request_id = self.request_id % 0xffffffff + 1

@@ -127,12 +127,11 @@ impl std::error::Error for StartError {}
 /// # Errors
 /// See [`StartError`].
 pub fn serve(config: Config, source: Source) -> Result<(), StartError> {
-    let daemon = Daemon::prepare(config, Some(source)).inspect_err(|_| {
+    Daemon::prepare(config, Some(source)).and_then(|daemon| daemon.run(|_| Ok(()))).inspect_err(|_| {
         if process::is_unit() {
             std::thread::sleep(REFUSED_START_PAUSE);
         }
-    })?;
-    daemon.run(|_| Ok(()))
+    })
 }
 
 /// A daemon whose sockets are bound.

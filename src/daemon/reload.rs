@@ -76,7 +76,7 @@ pub(super) fn on_signal(mut reloader: Reloader, control: Arc<Control>) -> io::Re
                 }
             });
             let done = done.await;
-            teller.tell(News::Ready);
+            teller.tell(News::Reloaded);
             let Ok((again, refused)) = done else { return };
             reloader = again;
             if let Some(why) = &refused {

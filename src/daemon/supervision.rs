@@ -1,10 +1,12 @@
-//! What systemd is told (sd_notify(3)): ready when every door answers, alive while questions are answered, how it goes.
+//! What systemd is told (sd_notify(3)): ready when every Unix socket answers, alive while questions are answered, how it goes.
 //!
 //! The daemon knocks at its own doors for that, as its users do. It has a place there beside theirs, and what it asks is
 //! neither counted nor logged.
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::Duration;
 
@@ -15,13 +17,19 @@ use keyward_proto::query::{Asker, Target};
 use sd_notify::NotifyState;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::StartError;
 
 /// A door that has not answered after so long does not answer.
 const ANSWER_MAX: Duration = Duration::from_secs(5);
+/// A daemon at whose doors the whole host waits may need more than one try until it gets an answer itself.
+const KNOCK_MAX: Duration = Duration::from_secs(60);
+/// Between two knocks.
+const KNOCK_PAUSE: Duration = Duration::from_millis(100);
+/// Between two tries to get into a queue that is full (`EAGAIN` of connect(2)).
+const FULL_PAUSE: Duration = Duration::from_millis(5);
 /// How often the status text is renewed.
 const STATUS_INTERVAL: Duration = Duration::from_secs(10);
 /// Questions within the watchdog's time, so that one that comes late is no death.
@@ -35,6 +43,7 @@ const ASKED: &[u8] = b"key 9007199254740991:KEYWARDWATCHDOGXXXXXXXXXX";
 pub(super) enum News {
     Ready,
     Reloading,
+    Reloaded,
     Stopping,
     Alive,
     Status(String),
@@ -42,13 +51,17 @@ pub(super) enum News {
 
 /// Tells the service manager what there is to tell, in order, if there is one.
 #[derive(Clone)]
-pub(super) struct Teller(Option<SyncSender<News>>);
+pub(super) struct Teller {
+    sender: Option<SyncSender<News>>,
+    /// Between readiness and stop: a reload before would end with readiness, one behind take the stop back.
+    is_ready: Arc<AtomicBool>,
+}
 
 impl Teller {
     /// On a thread of its own: a manager that does not listen must not hold up questions.
     pub(super) fn start() -> io::Result<Self> {
         if std::env::var_os("NOTIFY_SOCKET").is_none() {
-            return Ok(Self(None));
+            return Ok(Self { sender: None, is_ready: Arc::default() });
         }
         let (sender, news) = sync_channel(NEWS_MAX);
         std::thread::Builder::new().name("notifier".to_string()).spawn(move || {
@@ -56,24 +69,29 @@ impl Teller {
                 pass_on(&news);
             }
         })?;
-        Ok(Self(Some(sender)))
+        Ok(Self { sender: Some(sender), is_ready: Arc::default() })
     }
 
     pub(super) const fn is_heard(&self) -> bool {
-        self.0.is_some()
+        self.sender.is_some()
     }
 
     /// What finds no room is dropped: the manager has not listened for long, and newer news come.
     pub(super) fn tell(&self, news: News) {
-        if let Some(sender) = &self.0 {
-            let _ = sender.try_send(news);
+        let Some(sender) = &self.sender else { return };
+        match news {
+            News::Ready => self.is_ready.store(true, Ordering::SeqCst),
+            News::Stopping => self.is_ready.store(false, Ordering::SeqCst),
+            News::Reloading | News::Reloaded if !self.is_ready.load(Ordering::SeqCst) => return,
+            News::Reloading | News::Reloaded | News::Alive | News::Status(_) => {}
         }
+        let _ = sender.try_send(news);
     }
 }
 
 fn pass_on(news: &News) {
     let told = match news {
-        News::Ready => sd_notify::notify(&[NotifyState::Ready]),
+        News::Ready | News::Reloaded => sd_notify::notify(&[NotifyState::Ready]),
         News::Reloading => {
             NotifyState::monotonic_usec_now().and_then(|now| sd_notify::notify(&[NotifyState::Reloading, now]))
         }
@@ -111,7 +129,7 @@ pub(super) async fn attend(doors: Doors, teller: Teller, stop: CancellationToken
     }
     teller.tell(News::Ready);
     let watchdog = async {
-        match sd_notify::watchdog_enabled() {
+        match sd_notify::watchdog_enabled().filter(|limit| !limit.is_zero()) {
             Some(limit) => ping(&doors.query, limit / PINGS, &teller).await,
             None => std::future::pending().await,
         }
@@ -131,8 +149,18 @@ pub(super) async fn attend(doors: Doors, teller: Teller, stop: CancellationToken
     }
 }
 
-/// Asks each door once.
+/// Asks each door until it has answered.
 async fn knock(doors: &Doors) -> Result<(), (PathBuf, String)> {
+    let until = Instant::now() + KNOCK_MAX;
+    loop {
+        match knock_once(doors).await {
+            Err(_) if Instant::now() < until => sleep(KNOCK_PAUSE).await,
+            knocked => return knocked,
+        }
+    }
+}
+
+async fn knock_once(doors: &Doors) -> Result<(), (PathBuf, String)> {
     let named = |path: &Path, why: String| (path.to_path_buf(), why);
     ask(&mut None, &doors.query).await.map_err(|why| named(&doors.query, why))?;
     // A refusal in words is an answer.
@@ -178,11 +206,21 @@ async fn ask(client: &mut Option<AsyncQueryClient>, path: &Path) -> Result<(), S
     }
 }
 
+/// Waits for room in the queue, as a blocking connect(2) does.
+async fn connect(path: &Path) -> io::Result<UnixStream> {
+    loop {
+        match UnixStream::connect(path).await {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => sleep(FULL_PAUSE).await,
+            connected => return connected,
+        }
+    }
+}
+
 /// Asks for the status. Not as a client does: told that this daemon stops, it would ask the next one, and wait for it.
 async fn ask_admin(path: &Path) -> io::Result<AdminReply> {
     let mut request = Vec::new();
     AdminRequest::Status.put(&mut request, 1);
-    let mut stream = UnixStream::connect(path).await?;
+    let mut stream = connect(path).await?;
     stream.write_all(&request).await?;
     let mut received = Vec::new();
     while stream.read_buf(&mut received).await? > 0 {
@@ -197,7 +235,7 @@ async fn ask_admin(path: &Path) -> io::Result<AdminReply> {
 /// Any HTTP answer is one: with a full disk it is 503, and questions are answered.
 async fn ask_http(path: &Path) -> io::Result<()> {
     const PREFIX: &[u8] = b"HTTP/1.1 ";
-    let mut stream = UnixStream::connect(path).await?;
+    let mut stream = connect(path).await?;
     stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: keyward\r\nConnection: close\r\n\r\n").await?;
     let mut answer = [0; PREFIX.len()];
     stream.read_exact(&mut answer).await?;

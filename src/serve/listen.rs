@@ -8,6 +8,7 @@ use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _,
 use std::os::unix::net::{UnixListener as StdListener, UnixStream as StdStream};
 use std::path::{Path, PathBuf};
 
+use nix::errno::Errno;
 use tokio::net::{TcpListener, UnixListener};
 
 /// Bytes of a socket's path: `sun_path` has 108, the last is zero (unix(7)).
@@ -52,6 +53,11 @@ impl fmt::Display for BindError {
                 "cannot listen on {}: {error}; check that the directory exists and belongs to the daemon's user",
                 path.display()
             ),
+            Self::Address(address, error) if is_shut_in(error) => write!(
+                f,
+                "cannot listen on {address}: {error}: the unit's sandbox has no network; leave http.listen out, and add \
+                 ListenStream={address} to keyward-http.socket (systemctl edit keyward-http.socket)"
+            ),
             Self::Address(address, error) => {
                 write!(f, "cannot listen on {address}: {error}; free the port, or give another one as http.listen")
             }
@@ -60,6 +66,12 @@ impl fmt::Display for BindError {
 }
 
 impl std::error::Error for BindError {}
+
+/// Whether a sandbox forbids it (`RestrictAddressFamilies=`, `PrivateNetwork=`).
+fn is_shut_in(error: &io::Error) -> bool {
+    let errno = error.raw_os_error().map(Errno::from_raw);
+    matches!(errno, Some(Errno::EAFNOSUPPORT | Errno::EPERM | Errno::EADDRNOTAVAIL))
+}
 
 /// Who may connect to a socket beyond its owner.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

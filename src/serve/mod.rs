@@ -6,7 +6,7 @@
 //! | [`listen`] | making sockets |
 //! | `gate` | how many connections there may be |
 //! | `control` | the rules that may change while the doors are open |
-//! | `connection` | one framed connection: buffers and deadlines |
+//! | `connection` | one connection: buffers and deadlines |
 //! | `query` | `query.sock`: HOT PATH 1/2 |
 //! | `admin` | `admin.sock` |
 //! | `http` | `http.sock` and the loopback listener |
@@ -18,7 +18,7 @@ mod connection;
 mod control;
 mod convert;
 mod gate;
-mod http;
+pub mod http;
 pub mod listen;
 mod meters;
 pub mod query;

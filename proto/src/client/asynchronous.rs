@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
@@ -12,6 +13,9 @@ use zeroize::Zeroizing;
 use super::{ClientError, RequestIds, judge_request};
 use crate::frame::{self, ErrorCode, FrameError, QUERY_FRAME_BYTES_MAX};
 use crate::query::{Asker, Batch, BatchVerdicts, Check, QueryReply, QueryRequest, Target, Verdict, Who};
+
+/// Between two tries to get into a listener's full queue (`EAGAIN` of connect(2)).
+const FULL_PAUSE: Duration = Duration::from_millis(5);
 
 /// Asks questions, one connection, one call at a time. A call may be dropped before it is done, as by a timeout around
 /// it: the next one opens a new connection.
@@ -90,8 +94,15 @@ struct Live {
 
 impl Live {
     async fn connect(path: &Path) -> Result<Self, ClientError> {
-        let stream =
-            UnixStream::connect(path).await.map_err(|source| ClientError::Connect { path: path.to_owned(), source })?;
+        let stream = loop {
+            match UnixStream::connect(path).await {
+                // As many wait to be accepted as the listener lets. A blocking connect would wait, too.
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => tokio::time::sleep(FULL_PAUSE).await,
+                connected => {
+                    break connected.map_err(|source| ClientError::Connect { path: path.to_owned(), source })?;
+                }
+            }
+        };
         let codec = LengthDelimitedCodec::builder().max_frame_length(QUERY_FRAME_BYTES_MAX).new_codec();
         Ok(Self { stream, codec, buffer: BytesMut::new() })
     }

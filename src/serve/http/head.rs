@@ -5,13 +5,13 @@
 //! a body) is never made: that was most of what the door cost.
 
 /// A request line with a long URI, and the longest credential, agent and cookies beside it, fit; nginx takes 32 KiB.
-pub(super) const HEAD_BYTES_MAX: usize = 32 * 1024;
+pub const HEAD_BYTES_MAX: usize = 32 * 1024;
 /// Lines of a head without the request line: as many as other servers take.
-pub(super) const HEADER_LINES_MAX: usize = 100;
+pub const HEADER_LINES_MAX: usize = 100;
 
 /// Why a head is not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Refusal {
+pub enum Refusal {
     /// It has a shape that two parsers could read in two ways, or is no HTTP/1.
     Malformed,
     /// Over [`HEAD_BYTES_MAX`] or [`HEADER_LINES_MAX`].
@@ -22,7 +22,7 @@ pub(super) enum Refusal {
 
 impl Refusal {
     /// The answer; the connection ends behind it.
-    pub(super) const fn answer(self) -> &'static [u8] {
+    pub const fn answer(self) -> &'static [u8] {
         match self {
             Self::Malformed => b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\nconnection: close\r\n\r\n",
             Self::TooLarge => {
@@ -35,7 +35,7 @@ impl Refusal {
 
 /// What a connection is after an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Afterwards {
+pub enum Afterwards {
     /// Kept, as HTTP/1.1 does by itself.
     Kept,
     /// Kept because the client asked for it, who must be told.
@@ -46,13 +46,15 @@ pub(super) enum Afterwards {
 
 /// What a head says, but for the headers that a question is made of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Head<'h> {
-    pub(super) method: &'h [u8],
+pub struct Head<'h> {
+    /// As it was written.
+    pub method: &'h [u8],
     /// Without query string.
-    pub(super) path: &'h [u8],
+    pub path: &'h [u8],
     /// What follows is no request: a body was announced, which nobody reads, or a tunnel.
-    pub(super) has_body: bool,
-    pub(super) afterwards: Afterwards,
+    pub has_body: bool,
+    /// What is to become of the connection.
+    pub afterwards: Afterwards,
 }
 
 /// Reads the first head of `input` and hands each header to `each`. `None` when it is not whole; then some headers were
@@ -60,7 +62,7 @@ pub(super) struct Head<'h> {
 ///
 /// # Errors
 /// See [`Refusal`]; before the head is whole, too.
-pub(super) fn read<'h>(
+pub fn read<'h>(
     input: &'h [u8],
     mut each: impl FnMut(&'h [u8], &'h [u8]),
 ) -> Result<Option<(Head<'h>, usize)>, Refusal> {

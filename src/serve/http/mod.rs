@@ -8,7 +8,7 @@
 //! | `answers` | from a verdict to headers, or to the API's form |
 
 mod answers;
-mod head;
+pub mod head;
 mod headers;
 
 use std::sync::Arc;
@@ -91,6 +91,7 @@ impl Door {
         let mut seen = 0;
         loop {
             let filled = connection.fill().await;
+            let is_last = matches!(filled, Filled::Last);
             match filled {
                 Filled::More | Filled::Last => {}
                 Filled::Late => return refuse(connection, Refusal::TooSlow).await,
@@ -106,7 +107,7 @@ impl Door {
                         seen = input.len();
                         return Ok((0, Next::Fill));
                     }
-                    let (used, next) = self.answer_all(input, out, clock.date(), settled.take())?;
+                    let (used, next) = self.answer_all((input, is_last), out, clock.date(), settled.take())?;
                     seen = if matches!(next, Next::Fill) { input.len() - used } else { 0 };
                     Ok((used, next))
                 });
@@ -124,19 +125,20 @@ impl Door {
                     Err(end) => return end,
                 }
             }
-            if matches!(filled, Filled::Last) {
+            if is_last {
                 return End::AtOnce;
             }
         }
     }
 
-    /// Answers every whole head of `input` in `out`. Returns the bytes used, and what is next.
+    /// Answers every whole head of `input`, behind which nothing comes if it `is_last`, in `out`. Returns the bytes used, and
+    /// what is next.
     ///
     /// # Errors
     /// When the connection ends; everything before is answered.
     fn answer_all(
         &self,
-        input: &[u8],
+        (input, is_last): (&[u8], bool),
         out: &mut Vec<u8>,
         date: &str,
         mut settled: Option<Settled>,
@@ -153,7 +155,10 @@ impl Door {
                     return Err(End::MoreMayCome);
                 }
             };
-            let answer = Answer { out, date, afterwards: head.afterwards, without_body: head.method == b"HEAD" };
+            // At a stop the last one says so.
+            let ends = is_last && used + bytes == input.len();
+            let afterwards = if ends { Afterwards::Closed } else { head.afterwards };
+            let answer = Answer { out, date, afterwards, without_body: head.method == b"HEAD" };
             if let Err(wanted) = self.answer(&head, &named, settled.take(), answer) {
                 return Ok((used, Next::Settle(wanted)));
             }
@@ -162,7 +167,7 @@ impl Door {
                 // Nobody reads the body, so where the next request begins is unknown.
                 return Err(End::MoreMayCome);
             }
-            if head.afterwards == Afterwards::Closed {
+            if afterwards == Afterwards::Closed {
                 return Err(End::AtOnce);
             }
         }
