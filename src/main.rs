@@ -12,6 +12,7 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(usage) => return print_usage(&usage),
     };
+    let serves = cli.serves();
     let done = match cli::run(cli) {
         Ok(Task::Finished(exit)) => Ok(exit),
         Ok(Task::Serve(config, source)) => {
@@ -25,6 +26,9 @@ fn main() -> ExitCode {
     let exit = done.unwrap_or_else(|(message, exit)| {
         // Nobody can be told when standard error is closed; the exit status still says it.
         let _ = writeln!(std::io::stderr(), "keyward: {}", escape(&message));
+        if serves {
+            daemon::end_refused_start(&message);
+        }
         exit
     });
     ExitCode::from(exit.status())

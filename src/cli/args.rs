@@ -45,6 +45,14 @@ pub struct Cli {
     pub command: Command,
 }
 
+impl Cli {
+    /// Whether this is the daemon's own command.
+    #[must_use]
+    pub const fn serves(&self) -> bool {
+        matches!(self.command, Command::Serve(_))
+    }
+}
+
 const EXIT_STATUS: &str = "Exit status: 0 done or allowed, 1 denied, 2 wrong usage or refused input, 3 daemon \
                            unreachable, 4 fault or unavailable.";
 

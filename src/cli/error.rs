@@ -206,11 +206,12 @@ pub(super) const fn section(kind: Kind) -> &'static str {
 fn write_unreachable(f: &mut fmt::Formatter<'_>, socket: &Path, cause: &io::Error) -> fmt::Result {
     write!(f, "daemon not reached: {}: {cause}; ", escape(&socket.to_string_lossy()))?;
     if cause.kind() != io::ErrorKind::PermissionDenied {
-        return f.write_str("is keyward running? start it with: keyward serve (another directory: --runtime DIR)");
+        return f.write_str("is keyward running? start it with: systemctl start keyward, or keyward serve (another directory: --runtime DIR)");
     }
     if socket.ends_with(super::ADMIN_SOCKET) {
         f.write_str(
-            "root, the daemon's own user and the users and group its configuration names under [admin] may use it",
+            "root (sudo), the daemon's own user and the users and groups that its configuration names under [admin] may use \
+             it, as far as the socket's mode lets them (SocketGroup= of keyward-admin.socket)",
         )
     } else {
         f.write_str("members of the daemon's group (keyward) may ask; root may in any case")

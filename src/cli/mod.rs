@@ -5,7 +5,11 @@
 //! `main`, which knows the daemon.
 
 use std::ffi::OsString;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use clap::Parser;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
@@ -53,6 +57,8 @@ use output::{print, print_json};
 
 /// The admin socket's name in the runtime directory.
 const ADMIN_SOCKET: &str = "admin.sock";
+/// Nearly every command is answered within a moment.
+const SILENCE_MAX: Duration = Duration::from_secs(3);
 /// The query socket's name there.
 const QUERY_SOCKET: &str = "query.sock";
 
@@ -181,6 +187,20 @@ struct Context {
     json: bool,
 }
 
+/// Says after a while why nothing may come: where systemd holds the sockets, connecting succeeds without a daemon, too.
+fn remind_when_silent(answered: Arc<AtomicBool>) {
+    std::thread::spawn(move || {
+        std::thread::sleep(SILENCE_MAX);
+        if !answered.load(Ordering::Relaxed) {
+            let _ = writeln!(
+                std::io::stderr(),
+                "keyward: no answer yet: the daemon is busy, or can't start while systemd holds its sockets (see: \
+                 systemctl status keyward); still waiting"
+            );
+        }
+    });
+}
+
 impl Context {
     fn admin(&self) -> Result<AdminClient, CliError> {
         let socket = self.runtime.join(ADMIN_SOCKET);
@@ -196,7 +216,12 @@ impl Context {
 
     /// One request on a connection of its own.
     fn call(&self, request: &AdminRequest) -> Result<AdminReply, CliError> {
-        reply(self.admin()?.call(request)?)
+        let mut admin = self.admin()?;
+        let answered = Arc::new(AtomicBool::new(false));
+        remind_when_silent(Arc::clone(&answered));
+        let got = admin.call(request);
+        answered.store(true, Ordering::Relaxed);
+        reply(got?)
     }
 }
 

@@ -101,8 +101,9 @@ impl fmt::Display for StartError {
             ),
             Self::NoAnswer(path, why) => write!(
                 f,
-                "the daemon does not get an answer at its own socket {}: {why}; see that the unit's sandbox does not hide \
-                 the socket's directory, and what the log says",
+                "the daemon does not get an answer at its own socket {}: {why}; if somebody removed the socket: systemctl \
+                 stop keyward keyward-{{query,admin,http}}.socket && systemctl start keyward; else see that the unit's \
+                 sandbox does not hide its directory",
                 path.display()
             ),
             Self::UnknownGroup(name) => write!(
@@ -127,11 +128,16 @@ impl std::error::Error for StartError {}
 /// # Errors
 /// See [`StartError`].
 pub fn serve(config: Config, source: Source) -> Result<(), StartError> {
-    Daemon::prepare(config, Some(source)).and_then(|daemon| daemon.run(|_| Ok(()))).inspect_err(|_| {
-        if process::is_unit() {
-            std::thread::sleep(REFUSED_START_PAUSE);
-        }
-    })
+    Daemon::prepare(config, Some(source))?.run(|_| Ok(()))
+}
+
+/// To be called at the end of a `serve` that failed: tells the service manager why, and lets a second pass.
+pub fn end_refused_start(why: &str) {
+    if process::is_unit() {
+        // Whoever asks for the unit's status finds the reason there, however much was logged since.
+        let _ = sd_notify::notify(&[sd_notify::NotifyState::Status(&crate::escape::escape(why))]);
+        std::thread::sleep(REFUSED_START_PAUSE);
+    }
 }
 
 /// A daemon whose sockets are bound.

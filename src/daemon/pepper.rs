@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
+use crate::config::DEFAULT_DATA_DIR;
 use crate::model::Pepper;
 use crate::model::secret::PEPPER_BYTES;
 use crate::registry::DATABASE_FILE;
@@ -21,6 +22,8 @@ const CREDENTIALS_VARIABLE: &str = "CREDENTIALS_DIRECTORY";
 /// 64 hexadecimal digits, a line end, and room to see that there is more.
 const FILE_BYTES_MAX: u64 = 80;
 const OTHERS: u32 = 0o077;
+/// Where the package keeps it, out of reach of the daemon's user; the unit passes it on.
+pub(super) const INSTALLED_FILE: &str = "/etc/keyward/pepper";
 /// What the unit passes as the credential when its file is missing (`SetCredential=pepper:none`).
 const NO_CREDENTIAL: &[u8] = b"none";
 
@@ -101,13 +104,29 @@ pub(super) fn load_existing(data: &Path) -> Result<Option<Pepper>, PepperError> 
     if let Some(credential) = credential() {
         return load(&credential, None).map(Some);
     }
-    let path = data.join(PEPPER_FILE);
-    if path.exists() { load(&path, Some(OTHERS)).map(Some) } else { Ok(None) }
+    load_if_there(&data.join(PEPPER_FILE))
+}
+
+/// The same for commands that root runs beside a service that doesn't run, or can't: of the service's own directory also the
+/// package's pepper.
+pub(super) fn load_installed(data: &Path) -> Result<Option<Pepper>, PepperError> {
+    match load_existing(data)? {
+        None if data == Path::new(DEFAULT_DATA_DIR) => load_if_there(Path::new(INSTALLED_FILE)),
+        found => Ok(found),
+    }
+}
+
+fn load_if_there(path: &Path) -> Result<Option<Pepper>, PepperError> {
+    match path.try_exists() {
+        Ok(true) => load(path, Some(OTHERS)).map(Some),
+        Ok(false) => Ok(None),
+        Err(error) => Err(PepperError::Io(path.to_path_buf(), error)),
+    }
 }
 
 /// The same for a backup, which another pepper than its own would not fit: none is made.
 pub(super) fn load_for_backup(data: &Path) -> Result<Pepper, PepperError> {
-    load_existing(data)?.ok_or_else(|| PepperError::MissingForBackup(data.join(PEPPER_FILE)))
+    load_installed(data)?.ok_or_else(|| PepperError::MissingForBackup(data.join(PEPPER_FILE)))
 }
 
 fn credential() -> Option<PathBuf> {

@@ -100,12 +100,23 @@ pub fn bind(path: &Path, access: Access) -> Result<UnixListener, BindError> {
     std::fs::set_permissions(path, Permissions::from_mode(0o600)).map_err(io)?;
     if let Access::Group(gid) = access {
         // A service that runs with the group makes the socket with it, and need not be allowed chown(2).
-        if std::fs::metadata(path).map_err(io)?.gid() != gid {
-            chown(path, None, Some(gid)).map_err(io)?;
+        let is_given =
+            std::fs::metadata(path).map_err(io)?.gid() == gid || may_give(chown(path, None, Some(gid))).map_err(io)?;
+        if is_given {
+            std::fs::set_permissions(path, Permissions::from_mode(0o660)).map_err(io)?;
+        } else {
+            tracing::warn!(socket = %path.display(), gid, "this user is not in that group: the socket is open to this user only");
         }
-        std::fs::set_permissions(path, Permissions::from_mode(0o660)).map_err(io)?;
     }
     UnixListener::from_std(listener).map_err(io)
+}
+
+/// Only a member of a group, or root, may give it something (chown(2)).
+fn may_give(given: io::Result<()>) -> io::Result<bool> {
+    match given {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(false),
+        given => given.map(|()| true),
+    }
 }
 
 /// Binds a loopback address.

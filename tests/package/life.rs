@@ -147,7 +147,7 @@ fn a_package_is_installed_used_upgraded_removed_installed_again_and_purged() {
 fn restore_as_documented(root: &Root) {
     let document = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/backup.md")).unwrap();
     let block =
-        document.split("```").find(|block| block.contains("keyward restore /var/backups/keyward/keyward-")).unwrap();
+        document.split("```").find(|block| block.contains("keyward restore /run/keyward-restore/backup")).unwrap();
     let commands: Vec<_> = block.lines().skip(1).filter(|line| !line.starts_with("systemctl ")).collect();
     let script = commands.join("\n").replace("keyward-20261122T030405Z.backup", "*.backup");
     let said = root.run(&["sh", "-euc", &script]);

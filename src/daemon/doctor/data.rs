@@ -13,6 +13,7 @@ use super::person::{shown, user_name};
 use super::{CLOCK_BEHIND_SECONDS, Findings, now};
 use crate::config::{Config, Source};
 use crate::daemon::files::DirectoryLock;
+use crate::daemon::pepper::PepperError;
 use crate::daemon::{StartError, pepper};
 use crate::model::{Kind, Mode, Pepper, UnixSeconds};
 use crate::registry::{self, DATABASE_FILE, OpenError, Peer};
@@ -78,11 +79,11 @@ pub(super) fn look(config: &Config, daemon: Option<&Met>, findings: &mut Finding
 fn look_at_pepper(data: &Path, home: &Metadata, daemon: Option<&Met>, findings: &mut Findings) -> Option<Pepper> {
     const CHECK: &str = "pepper";
     let path = data.join(pepper::PEPPER_FILE);
-    match pepper::load_existing(data) {
+    match pepper::load_installed(data) {
         Ok(Some(pepper)) => {
             match std::fs::metadata(&path) {
                 Ok(found) => look_at_owner(CHECK, &path, &found, home, findings),
-                Err(_) => findings.ok(CHECK, "a systemd credential"),
+                Err(_) => findings.ok(CHECK, format!("a systemd credential, or {}", pepper::INSTALLED_FILE)),
             }
             Some(pepper)
         }
@@ -99,6 +100,10 @@ fn look_at_pepper(data: &Path, home: &Metadata, daemon: Option<&Met>, findings: 
         }
         Ok(None) => {
             findings.ok(CHECK, "none yet: the first start makes it");
+            None
+        }
+        Err(PepperError::Io(path, error)) if error.kind() == io::ErrorKind::PermissionDenied => {
+            findings.unseen(CHECK, &path, &error);
             None
         }
         Err(error) => {
@@ -241,6 +246,9 @@ fn open(data: &Path, pepper: &Pepper) -> Result<(Store, Loaded, DirectoryLock), 
 
 fn look_at_left_overs(data: &Path, runs: bool, findings: &mut Findings) {
     const CHECK: &str = "left-over files";
+    if let Err(error) = std::fs::read_dir(data) {
+        return findings.unseen(CHECK, data, &error);
+    }
     let found: Vec<_> = LEFT_OVERS.iter().filter(|name| data.join(name).exists()).copied().collect();
     if found.is_empty() {
         findings.ok(CHECK, "none");
@@ -280,7 +288,9 @@ pub fn accept_clock(source: &Source, json: bool, out: &mut impl Write) -> Result
     if let Err(error) = std::fs::metadata(&path) {
         return Err(StartError::Database(OpenError::Io(path, error)));
     }
-    let pepper = pepper::load_or_make(&config.data).map_err(StartError::Pepper)?;
+    let missing = || PepperError::Missing(config.data.join(pepper::PEPPER_FILE));
+    let pepper = pepper::load_installed(&config.data).and_then(|found| found.ok_or_else(missing));
+    let pepper = pepper.map_err(StartError::Pepper)?;
     let (store, loaded, _lock) = open(&config.data, &pepper)?;
     let not_last = |error| StartError::Database(OpenError::Watermark(error));
     let mut watermark = Watermark::find(&config.data, &pepper).map_err(not_last)?;

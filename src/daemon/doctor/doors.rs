@@ -8,7 +8,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use keyward_proto::admin::{AdminReply, AdminRequest, StatusReport};
-use keyward_proto::client::AdminClient;
+use keyward_proto::client::{AdminClient, ClientError};
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 use nix::unistd::Group;
 
@@ -17,6 +17,8 @@ use super::person::{Person, WRITE, group_name, shown, user_name};
 use crate::config::Config;
 use crate::daemon::{ADMIN_SOCKET, HTTP_SOCKET, QUERY_SOCKET, descriptors_wanted, process};
 
+/// Sockets that systemd holds are not made anew by a restart of the daemon alone.
+const RENEW_SOCKETS: &str = "restart keyward; under systemd: systemctl stop keyward keyward-{query,admin,http}.socket && systemctl start keyward";
 const SOCKETS: [&str; 3] = [QUERY_SOCKET, ADMIN_SOCKET, HTTP_SOCKET];
 /// A daemon that has not answered after so long is stuck.
 const ANSWER_MAX: Duration = Duration::from_secs(5);
@@ -73,8 +75,8 @@ pub(super) fn look(config: &Config, findings: &mut Findings) -> Option<Met> {
         Socket::Listening(_, pid) => Some(*pid),
         Socket::Absent | Socket::Stale | Socket::Other | Socket::Unseen(_) => None,
     });
-    let met = pid.map(|_| ask(config, findings));
-    if met.is_none() {
+    let met = pid.and_then(|_| ask(config, findings));
+    if pid.is_none() {
         let what = format!("none listens in {}", config.runtime.display());
         findings.warning("daemon", what, "start it: systemctl start keyward");
     }
@@ -127,7 +129,7 @@ fn look_at_group(config: &Config, findings: &mut Findings) {
 }
 
 /// What the daemon says of itself.
-fn ask(config: &Config, findings: &mut Findings) -> Met {
+fn ask(config: &Config, findings: &mut Findings) -> Option<Met> {
     let asked = AdminClient::connect(&config.runtime.join(ADMIN_SOCKET)).and_then(|mut client| {
         client.set_timeout(Some(ANSWER_MAX))?;
         client.call(&AdminRequest::Status)
@@ -135,16 +137,22 @@ fn ask(config: &Config, findings: &mut Findings) -> Met {
     match asked {
         Ok(AdminReply::Status(status)) => {
             findings.ok("daemon", format!("runs, process {}, version {}", status.pid, status.version));
-            Met { status: Some(status) }
+            Some(Met { status: Some(status) })
         }
         Ok(_) => {
             findings.warning("daemon", "runs, but gave another answer than its state", "install one version of both");
-            Met { status: None }
+            Some(Met { status: None })
+        }
+        Err(ClientError::Io(error)) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
+            let what = format!("none answers within {} s, although the socket takes connections", ANSWER_MAX.as_secs());
+            let remedy = "journalctl -u keyward says why: systemd holds the sockets of a daemon that can't start, too";
+            findings.problem("daemon", what, remedy);
+            None
         }
         Err(error) => {
             let what = format!("runs, but does not tell its state: {error}");
             findings.warning("daemon", what, "run keyward doctor as root; if that does not help, restart keyward");
-            Met { status: None }
+            Some(Met { status: None })
         }
     }
 }
@@ -155,7 +163,7 @@ fn look_at_socket(check: &'static str, socket: &Socket, runs: bool, config: &Con
     match socket {
         Socket::Absent if runs => {
             let what = format!("{path} is not there although the daemon runs: somebody removed it");
-            findings.problem(check, what, "restart keyward");
+            findings.problem(check, what, RENEW_SOCKETS);
         }
         Socket::Absent => findings.ok(check, "not there, as no daemon runs"),
         Socket::Stale if runs => {
