@@ -10,7 +10,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use daemon::{Daemon, Part, part};
+use daemon::{Daemon, Part, answers, dies, part, turns_away};
 use keyward_proto::admin::{
     AdminReply, AdminRequest, AgentPatch, Apply, CloseAll, CredentialPatch, Done, EndpointPatch, Import, Imported,
     Kind, List, Mint, Page, Patch, RefusalKind, Refused, Report, Secret, Selector, Upload,
@@ -32,27 +32,6 @@ fn verdict(reason: Reason, status: u16) -> Verdict {
 
 fn allow() -> QueryReply {
     QueryReply::Verdict(verdict(Reason::Ok, 200))
-}
-
-/// Reads one request and closes without a reply, as a daemon that is killed does.
-fn dies() -> Part {
-    part(|mut peer| drop(peer.request()))
-}
-
-fn answers(reply: QueryReply) -> Part {
-    part(move |mut peer| {
-        let (_, id, _) = peer.request();
-        peer.reply(id, &reply);
-    })
-}
-
-/// Sends an unasked error frame and closes, before the client has written.
-fn turns_away(kind: u16, code: ErrorCode) -> Part {
-    part(move |mut peer| {
-        let mut out = Vec::new();
-        frame::put_error(&mut out, kind, 0, &FrameError::new(code, "go away"));
-        peer.stream.write_all(&out).unwrap();
-    })
 }
 
 fn connect(daemon: &Daemon) -> QueryClient {

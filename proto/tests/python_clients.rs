@@ -8,7 +8,7 @@ use std::io::Write;
 use std::sync::mpsc;
 use std::thread;
 
-use daemon::{Daemon, Part, part};
+use daemon::{Daemon, Part, answers, dies, part, turns_away};
 use keyward_proto::admin::{AdminReply, Done};
 use keyward_proto::frame::{self, ADMIN_ERROR, QUERY_ERROR};
 use keyward_proto::query::{QueryReply, Reason, Verdict};
@@ -41,27 +41,6 @@ fn verdict(reason: Reason, status: u16) -> QueryReply {
 
 fn allow() -> QueryReply {
     verdict(Reason::Ok, 200)
-}
-
-/// Reads one request and closes without a reply, as a daemon that is killed does.
-fn dies() -> Part {
-    part(|mut peer| drop(peer.request()))
-}
-
-fn answers(reply: QueryReply) -> Part {
-    part(move |mut peer| {
-        let (_, id, _) = peer.request();
-        peer.reply(id, &reply);
-    })
-}
-
-/// Sends an unasked error frame and closes, before the client has written.
-fn turns_away(kind: u16, code: ErrorCode) -> Part {
-    part(move |mut peer| {
-        let mut out = Vec::new();
-        frame::put_error(&mut out, kind, 0, &FrameError::new(code, "go away"));
-        peer.stream.write_all(&out).unwrap();
-    })
 }
 
 /// Answers, and says behind it, in the same write, that the daemon is stopping.

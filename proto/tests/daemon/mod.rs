@@ -9,6 +9,7 @@ use std::thread::{self, JoinHandle};
 use keyward_proto::admin::{AdminReply, AdminRequest};
 use keyward_proto::frame::{self, ADMIN_FRAME_BYTES_MAX, VERSION};
 use keyward_proto::query::QueryReply;
+use keyward_proto::{ErrorCode, FrameError};
 
 /// One connection's part in a test.
 pub(crate) type Part = Box<dyn FnOnce(Peer) + Send>;
@@ -92,4 +93,26 @@ impl Daemon {
 
 pub(crate) fn part(play: impl FnOnce(Peer) + Send + 'static) -> Part {
     Box::new(play)
+}
+
+/// Reads one request and closes without a reply, as a daemon that is killed does.
+pub(crate) fn dies() -> Part {
+    part(|mut peer| drop(peer.request()))
+}
+
+/// Answers one request with this.
+pub(crate) fn answers(reply: QueryReply) -> Part {
+    part(move |mut peer| {
+        let (_, id, _) = peer.request();
+        peer.reply(id, &reply);
+    })
+}
+
+/// Sends an unasked error frame and closes, before the client has written.
+pub(crate) fn turns_away(kind: u16, code: ErrorCode) -> Part {
+    part(move |mut peer| {
+        let mut out = Vec::new();
+        frame::put_error(&mut out, kind, 0, &FrameError::new(code, "go away"));
+        peer.stream.write_all(&out).unwrap();
+    })
 }
