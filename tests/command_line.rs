@@ -2,7 +2,7 @@
 //! reasons that need a fault or a rate. All else is in `tests/cli`.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
@@ -143,6 +143,21 @@ fn an_unreachable_daemon_is_exit_status_3_and_named_by_its_socket() {
             stderr(&output).contains(path.to_str().unwrap()) && stderr(&output).contains("keyward serve"),
             "{words:?}"
         );
+    }
+}
+
+#[test]
+fn where_nobody_answers_a_command_says_so_and_waits_on() {
+    for (socket, words) in [("admin.sock", &["status"][..]), ("query.sock", &["check"])] {
+        let runtime = TempDir::new().unwrap();
+        let _listener = UnixListener::bind(runtime.path().join(socket)).unwrap();
+        let mut child = command(runtime.path(), words).stderr(Stdio::piped()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stderr.take().unwrap()).read_line(&mut line).unwrap();
+        assert!(line.contains("no answer yet") && line.contains("systemctl status keyward"), "{line:?}");
+        assert!(child.try_wait().unwrap().is_none(), "it waits on");
+        child.kill().unwrap();
+        child.wait().unwrap();
     }
 }
 

@@ -11,7 +11,7 @@ use super::error::{CliError, Exit};
 use super::forms::{ExplanationForm, VerdictForm};
 use super::output::{print, print_json};
 use super::tables::escape;
-use super::{Context, input, records};
+use super::{Context, input, records, reminded};
 use crate::tags::{Outcome, Tag, TagSet};
 
 /// Tags of one endpoint or question, the contract's bound.
@@ -38,13 +38,15 @@ pub(super) fn check(context: &Context, args: &Check) -> Result<Exit, CliError> {
 
 fn ask(context: &Context, args: &Check, asker: Asker<'_>) -> Result<Verdict, CliError> {
     let mut client = context.query()?;
-    let verdict = if let (Some(method), Some(path)) = (&args.method, &args.path) {
-        client.check(asker, Target::Endpoint { method: method.as_bytes(), path: path.as_bytes() })
-    } else if args.tags.is_empty() {
-        client.who(asker)
-    } else {
+    let verdict = reminded(|| {
+        if let (Some(method), Some(path)) = (&args.method, &args.path) {
+            return client.check(asker, Target::Endpoint { method: method.as_bytes(), path: path.as_bytes() });
+        }
+        if args.tags.is_empty() {
+            return client.who(asker);
+        }
         client.check(asker, Target::Tags(args.tags.iter().map(|tag| tag.as_bytes()).collect()))
-    };
+    });
     Ok(verdict?)
 }
 

@@ -7,8 +7,7 @@
 use std::ffi::OsString;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::Duration;
 
 use clap::Parser;
@@ -57,10 +56,10 @@ use output::{print, print_json};
 
 /// The admin socket's name in the runtime directory.
 const ADMIN_SOCKET: &str = "admin.sock";
-/// Nearly every command is answered within a moment.
-const SILENCE_MAX: Duration = Duration::from_secs(3);
 /// The query socket's name there.
 const QUERY_SOCKET: &str = "query.sock";
+/// Nearly every command is answered within a moment.
+const SILENCE_MAX: Duration = Duration::from_secs(3);
 
 /// What `main` is to do.
 pub enum Task {
@@ -187,20 +186,6 @@ struct Context {
     json: bool,
 }
 
-/// Says after a while why nothing may come: where systemd holds the sockets, connecting succeeds without a daemon, too.
-fn remind_when_silent(answered: Arc<AtomicBool>) {
-    std::thread::spawn(move || {
-        std::thread::sleep(SILENCE_MAX);
-        if !answered.load(Ordering::Relaxed) {
-            let _ = writeln!(
-                std::io::stderr(),
-                "keyward: no answer yet: the daemon is busy, or can't start while systemd holds its sockets (see: \
-                 systemctl status keyward); still waiting"
-            );
-        }
-    });
-}
-
 impl Context {
     fn admin(&self) -> Result<AdminClient, CliError> {
         let socket = self.runtime.join(ADMIN_SOCKET);
@@ -217,12 +202,28 @@ impl Context {
     /// One request on a connection of its own.
     fn call(&self, request: &AdminRequest) -> Result<AdminReply, CliError> {
         let mut admin = self.admin()?;
-        let answered = Arc::new(AtomicBool::new(false));
-        remind_when_silent(Arc::clone(&answered));
-        let got = admin.call(request);
-        answered.store(true, Ordering::Relaxed);
-        reply(got?)
+        reply(reminded(|| admin.call(request))?)
     }
+}
+
+/// Waits for an answer, and after a while says why none may come: where systemd holds the sockets, connecting succeeds
+/// without a daemon, too.
+fn reminded<R>(ask: impl FnOnce() -> R) -> R {
+    let (answered, waiting) = channel::<()>();
+    let remind = move || {
+        if waiting.recv_timeout(SILENCE_MAX) == Err(RecvTimeoutError::Timeout) {
+            let _ = writeln!(
+                std::io::stderr(),
+                "keyward: no answer yet: the daemon is busy, or can't start while systemd holds its sockets (see: \
+                 systemctl status keyward); still waiting"
+            );
+        }
+    };
+    // Without a thread nothing is said.
+    let _ = std::thread::Builder::new().spawn(remind);
+    let answer = ask();
+    drop(answered);
+    answer
 }
 
 /// A refusal is an error here.

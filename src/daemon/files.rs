@@ -1,7 +1,7 @@
 //! The two directories, and the locks that keep a second daemon out of them.
 
 use std::fmt;
-use std::fs::{DirBuilder, File, OpenOptions, Permissions};
+use std::fs::{DirBuilder, File, Metadata, OpenOptions, Permissions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, fchown};
 use std::path::{Path, PathBuf};
@@ -102,16 +102,22 @@ fn ensure(path: &Path, mode: u32) -> Result<(), DirectoryError> {
     if !metadata.is_dir() {
         return Err(DirectoryError::NotADirectory(path.to_path_buf()));
     }
+    judge_writers(path, &metadata)?;
+    let owner = metadata.uid();
+    if owner != 0 && owner != Uid::effective().as_raw() {
+        return Err(DirectoryError::NotOurs(path.to_path_buf(), owner));
+    }
+    Ok(())
+}
+
+/// Whether nobody but its owner may put things into a directory.
+pub(super) fn judge_writers(path: &Path, metadata: &Metadata) -> Result<(), DirectoryError> {
     if metadata.mode() & OTHERS_WRITE != 0 {
         return Err(DirectoryError::WorldWritable(path.to_path_buf()));
     }
     // The group `keyward` is that of the web workers, who may ask and nothing else.
     if metadata.mode() & GROUP_WRITES != 0 {
         return Err(DirectoryError::GroupWritable(path.to_path_buf()));
-    }
-    let owner = metadata.uid();
-    if owner != 0 && owner != Uid::effective().as_raw() {
-        return Err(DirectoryError::NotOurs(path.to_path_buf(), owner));
     }
     Ok(())
 }

@@ -37,7 +37,7 @@ const PINGS: u32 = 4;
 /// News that wait to be told.
 const NEWS_MAX: usize = 16;
 /// Nobody's: the highest id, a code that was never given. It is looked up, hashed and compared as any other.
-const ASKED: &[u8] = b"key 9007199254740991:KEYWARDWATCHDOGXXXXXXXXXX";
+const ASKED: &[u8] = b"key 9007199254740991:KEYWARDASKSWHETHERITLIVES";
 
 /// What the service manager is told.
 pub(super) enum News {

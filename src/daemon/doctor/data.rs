@@ -12,7 +12,7 @@ use super::doors::Met;
 use super::person::{shown, user_name};
 use super::{CLOCK_BEHIND_SECONDS, Findings, now};
 use crate::config::{Config, Source};
-use crate::daemon::files::DirectoryLock;
+use crate::daemon::files::{DirectoryLock, judge_writers};
 use crate::daemon::pepper::PepperError;
 use crate::daemon::{StartError, pepper};
 use crate::model::{Kind, Mode, Pepper, UnixSeconds};
@@ -25,8 +25,6 @@ const LEFT_OVERS: [&str; 3] = ["keyward.redb.new", "pepper.new", NEW_WATERMARK_F
 const ROOM_BYTES_MIN: u64 = 16 * 1024 * 1024;
 /// A day's changes of a busy host, and then some.
 const ROOM_BYTES_GOOD: u64 = 256 * 1024 * 1024;
-const OTHERS_WRITE: u32 = 0o002;
-const GROUP_WRITES: u32 = 0o020;
 const OTHERS: u32 = 0o077;
 const HOW_TO_ACCEPT: &str =
     "set the system's clock; if the last commit's time was wrong, stop keyward and run keyward doctor --accept-clock";
@@ -48,14 +46,9 @@ pub(super) fn look(config: &Config, daemon: Option<&Met>, findings: &mut Finding
         }
         Ok(found) => found,
     };
-    if home.mode() & OTHERS_WRITE != 0 {
-        let what = format!("anybody may write in {}, and put another database there", data.display());
-        findings.problem(CHECK, what, format!("chmod o-w {}", data.display()));
-    } else if home.mode() & GROUP_WRITES != 0 {
-        let what = format!("the group of {} may write in it, and put another database there", data.display());
-        findings.problem(CHECK, what, format!("chmod g-w {}", data.display()));
-    } else {
-        findings.ok(CHECK, format!("{} ({})", data.display(), shown(&home)));
+    match judge_writers(data, &home) {
+        Ok(()) => findings.ok(CHECK, format!("{} ({})", data.display(), shown(&home))),
+        Err(error) => findings.problem_of(CHECK, &error),
     }
     let pepper = look_at_pepper(data, &home, daemon, findings);
     look_at_file("database", &data.join(DATABASE_FILE), &home, findings);

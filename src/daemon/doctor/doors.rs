@@ -15,6 +15,7 @@ use nix::unistd::Group;
 use super::Findings;
 use super::person::{Person, WRITE, group_name, shown, user_name};
 use crate::config::Config;
+use crate::daemon::files::judge_writers;
 use crate::daemon::{ADMIN_SOCKET, HTTP_SOCKET, QUERY_SOCKET, descriptors_wanted, process};
 
 /// Sockets that systemd holds are not made anew by a restart of the daemon alone.
@@ -23,8 +24,6 @@ const SOCKETS: [&str; 3] = [QUERY_SOCKET, ADMIN_SOCKET, HTTP_SOCKET];
 /// A daemon that has not answered after so long is stuck.
 const ANSWER_MAX: Duration = Duration::from_secs(5);
 const OTHERS: u32 = 0o007;
-const OTHERS_WRITE: u32 = 0o002;
-const GROUP_WRITES: u32 = 0o020;
 
 /// A daemon that was met.
 pub(super) struct Met {
@@ -99,15 +98,10 @@ fn look_at_directory(path: &Path, findings: &mut Findings) {
             let what = format!("{} is no directory", path.display());
             findings.problem(CHECK, what, "move it away, or name another with --runtime");
         }
-        Ok(found) if found.mode() & OTHERS_WRITE != 0 => {
-            let what = format!("anybody may write in {}, and put another socket there", path.display());
-            findings.problem(CHECK, what, format!("chmod o-w {}", path.display()));
-        }
-        Ok(found) if found.mode() & GROUP_WRITES != 0 => {
-            let what = format!("the group of {} may write in it, and put another socket there", path.display());
-            findings.problem(CHECK, what, format!("chmod g-w {}", path.display()));
-        }
-        Ok(found) => findings.ok(CHECK, format!("{} ({})", path.display(), shown(&found))),
+        Ok(found) => match judge_writers(path, &found) {
+            Ok(()) => findings.ok(CHECK, format!("{} ({})", path.display(), shown(&found))),
+            Err(error) => findings.problem_of(CHECK, &error),
+        },
     }
 }
 
