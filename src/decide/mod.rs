@@ -15,7 +15,7 @@ pub use what_if::{
     compare,
 };
 
-use std::hint::black_box;
+use std::ptr;
 
 use arrayvec::ArrayVec;
 
@@ -105,7 +105,20 @@ pub struct Inquiry<'d, 'a> {
     known: Option<Result<Known<'d>, Stop>>,
     /// What became of a proof that it wanted.
     proof: Option<Proof>,
+    /// What the next target comes to, if that was looked for.
+    sought: Option<Sought<'d, 'a>>,
 }
+
+/// An endpoint that was looked for ahead of its turn.
+#[derive(Clone, Copy)]
+struct Sought<'d, 'a> {
+    method: &'a [u8],
+    path: &'a [u8],
+    found: Found<'d>,
+}
+
+/// The endpoint that a request line means. That there is none is told only to the authenticated (step 8).
+type Found<'d> = Result<Result<&'d HotEndpoint, Reason>, Stop>;
 
 /// A well-formed credential and what there is under its id.
 #[derive(Clone, Copy)]
@@ -182,37 +195,47 @@ impl<'d, 'a> Inquiry<'d, 'a> {
     #[must_use]
     pub fn new(directory: &'d Directory, asker: Asker<'a>, now: UnixSeconds) -> Self {
         let presented = presented_credential(&asker).map(|credential| Presented { credential, found: None });
-        Self { directory, asker, now, presented, known: None, proof: None }
+        Self { directory, asker, now, presented, known: None, proof: None, sought: None }
     }
 
-    /// Looks the credential up, which decides nothing yet. Beyond a million credentials it is memory that a question
-    /// waits for: for several inquiries this and the steps below are called one after the other, each for all of them,
-    /// and the waits overlap. Returns what names the credential, if it is well-formed.
-    pub fn find(&mut self) -> Option<(Mode, u64)> {
-        let presented = self.presented.as_mut().ok()?;
-        if let Lookup::Found(record) = presented.find(self.directory) {
-            black_box(record.is_enabled());
+    /// Routes `target`, for [`Inquiry::judge`] of the same: the first step of several.
+    pub fn seek(&mut self, target: &Target<'a>) {
+        if let Target::Endpoint { method, path } = *target {
+            let found = find_endpoint(self.directory, method, path);
+            if let Ok(Ok(endpoint)) = found {
+                self.directory.fetch_endpoint(endpoint);
+            }
+            self.sought = Some(Sought { method, path, found });
         }
-        Some((presented.credential.mode, presented.credential.id))
     }
 
-    /// Sets the agent's record on its way from memory. Nothing waits for it, so that it hardly tells an unknown id, which
+    /// Sets on its way from memory what comes behind the credential's record: the agent's, and what the set says of the
+    /// endpoint that was sought. Decides nothing, and nothing waits for it, so that it hardly tells an unknown id, which
     /// has no agent, from a wrong code.
-    pub fn look_ahead(&mut self) {
-        black_box(self.bound_agent().map(|agent| agent.enabled));
+    pub fn fetch_agent(&mut self) {
+        let directory = self.directory;
+        let Ok(presented) = &mut self.presented else { return };
+        let Lookup::Found(record) = presented.find(directory) else { return };
+        if let Some(agent) = record.agent() {
+            directory.fetch_agent(agent);
+        }
+        if let Some(Sought { found: Ok(Ok(endpoint)), .. }) = self.sought {
+            directory.fetch_outcome(record.set(), endpoint);
+        }
     }
 
     /// And what a verdict says of the agent.
-    pub fn look_further_ahead(&mut self) {
-        black_box(self.bound_agent().map(|agent| agent.terms.name().as_bytes().first().copied()));
+    pub fn fetch_texts(&self) {
+        let Ok(presented) = &self.presented else { return };
+        if let Some(agent) = presented.found_record().and_then(HotCredential::agent) {
+            self.directory.fetch_agent_texts(agent);
+        }
     }
 
-    fn bound_agent(&mut self) -> Option<&'d HotAgent> {
-        let Lookup::Found(record) = self.presented.as_mut().ok()?.find(self.directory) else { return None };
-        match self.directory.agent(record.agent()?) {
-            Lookup::Found(agent) => Some(agent),
-            Lookup::Absent | Lookup::Damaged => None,
-        }
+    /// What names the credential, if it is well-formed.
+    pub fn presented(&self) -> Option<(Mode, u64)> {
+        let presented = self.presented.as_ref().ok()?;
+        Some((presented.credential.mode, presented.credential.id))
     }
 
     /// Who asks.
@@ -257,7 +280,11 @@ impl<'d, 'a> Inquiry<'d, 'a> {
 
     fn judge_endpoint(&mut self, wanted_agent: Option<u64>, method: &[u8], path: &[u8]) -> Result<Granted<'d>, Stop> {
         let directory = self.directory;
-        let found = find_endpoint(directory, method, path)?;
+        let found = match &self.sought {
+            // The very same bytes.
+            Some(sought) if ptr::eq(sought.path, path) && ptr::eq(sought.method, method) => sought.found,
+            Some(_) | None => find_endpoint(directory, method, path),
+        }?;
         if let Some(endpoint) = public_endpoint(found) {
             return Ok(Granted { identified: false, endpoint: Some(endpoint) });
         }
@@ -341,12 +368,8 @@ fn path_bytes(raw: &[u8]) -> usize {
     raw.iter().position(|b| matches!(b, b'?' | b'#')).unwrap_or(raw.len())
 }
 
-/// Step 1 for a request line, and which endpoint it is. That none is found is told only to the authenticated (step 8).
-fn find_endpoint<'d>(
-    directory: &'d Directory,
-    method: &[u8],
-    path: &[u8],
-) -> Result<Result<&'d HotEndpoint, Reason>, Stop> {
+/// Step 1 for a request line, and which endpoint it is.
+fn find_endpoint<'d>(directory: &'d Directory, method: &[u8], path: &[u8]) -> Found<'d> {
     if !is_method(method) || (path.len() > PATH_BYTES_MAX && path_bytes(path) > PATH_BYTES_MAX) {
         return Err(Reason::BadRequest.into());
     }

@@ -6,9 +6,11 @@
 mod compile;
 mod slots;
 
+use std::slice;
 use std::sync::Arc;
 
 pub use compile::Compiler;
+use prefetch_index::prefetch_index;
 pub use slots::DENSE_IDS;
 use slots::Slots;
 
@@ -62,6 +64,7 @@ impl<T> Lookup<T> {
 
 /// What deciding needs of a credential, in one cache line. Rare parts lie aside.
 #[derive(Clone)]
+#[repr(align(64))]
 pub struct HotCredential {
     hash: CodeHash,
     /// The bound or default agent; 0 for none.
@@ -238,6 +241,7 @@ impl HotCredential {
 
 /// What deciding needs of an agent.
 #[derive(Clone)]
+#[repr(align(64))]
 pub struct HotAgent {
     /// What a verdict says of it.
     pub terms: AgentTerms,
@@ -301,6 +305,41 @@ impl Directory {
     #[must_use]
     pub fn credential(&self, mode: Mode, id: u64) -> Lookup<&HotCredential> {
         Lookup::new(self.credentials[mode.index()].get(id), self.damage.credentials[mode.index()])
+    }
+
+    /// Sets on its way from memory what [`Directory::credential`] reads first; [`Directory::fetch_credential`] goes on. So
+    /// the waits of several questions overlap: beyond a million credentials a question waits for memory and does little
+    /// else. Changes no answer.
+    pub fn fetch_place(&self, mode: Mode, id: u64) {
+        self.credentials[mode.index()].fetch_place(id);
+    }
+
+    /// Sets the credential's record on its way from memory.
+    pub fn fetch_credential(&self, mode: Mode, id: u64) {
+        self.credentials[mode.index()].fetch_record(id);
+    }
+
+    /// Sets the agent's record on its way from memory. There are few agents: the way to it is near.
+    pub fn fetch_agent(&self, id: u64) {
+        self.agents.fetch_record(id);
+    }
+
+    /// Sets on its way from memory what a verdict says of the agent.
+    pub fn fetch_agent_texts(&self, id: u64) {
+        if let Some(agent) = self.agents.get(id) {
+            agent.terms.texts().fetch();
+        }
+    }
+
+    /// Sets the endpoint's record on its way from memory.
+    pub fn fetch_endpoint(&self, endpoint: &HotEndpoint) {
+        prefetch_index(slice::from_ref(endpoint), 0);
+    }
+
+    /// Sets on its way from memory what this set says of an endpoint, and what a verdict says of that.
+    pub fn fetch_outcome(&self, set: SetSlot, endpoint: &HotEndpoint) {
+        self.set(set).fetch(&endpoint.numbers);
+        endpoint.texts.fetch();
     }
 
     /// The agent with this id, unless it was removed.
@@ -470,8 +509,8 @@ mod tests {
 
     #[test]
     fn a_hot_record_fits_a_cache_line() {
-        assert_eq!(size_of::<HotCredential>(), 64);
-        assert_eq!(size_of::<HotAgent>(), 64);
-        assert_eq!(size_of::<HotEndpoint>(), 128);
+        assert_eq!([size_of::<HotCredential>(), align_of::<HotCredential>()], [64; 2]);
+        assert_eq!([size_of::<HotAgent>(), align_of::<HotAgent>()], [64; 2]);
+        assert_eq!([size_of::<HotEndpoint>(), align_of::<HotEndpoint>()], [128; 2]);
     }
 }

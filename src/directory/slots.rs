@@ -5,8 +5,10 @@
 //! to it, 64 at each level; everything else is shared with the table before. Ids from [`DENSE_IDS`] on are kept
 //! one by one in a persistent hash trie: correct and small, if slower.
 
+use std::slice;
 use std::sync::Arc;
 
+use prefetch_index::prefetch_index;
 use rpds::HashTrieMapSync;
 
 /// Ids below this lie in leaves. Then there are at most 64 branches, too.
@@ -45,6 +47,8 @@ impl<T> Clone for Page<T> {
     }
 }
 
+/// In one cache line.
+#[repr(align(64))]
 struct Leaf<T> {
     /// Which of the 256 ids are there; the records lie packed in their order.
     present: [u64; BITMAP_WORDS],
@@ -116,9 +120,30 @@ impl<T: Clone> Slots<T> {
         if id >= DENSE_IDS {
             return self.sparse.get(&id);
         }
-        let Place { branch, page, leaf, offset } = Place::of(id);
-        let leaf = &self.branches.get(branch)?.as_ref()?.pages[page].as_ref()?.leaves[leaf];
-        leaf.rank(offset).map(|rank| &leaf.records[rank])
+        let leaf = self.leaf(id)?;
+        leaf.rank(Place::of(id).offset).map(|rank| &leaf.records[rank])
+    }
+
+    /// The leaf of a dense id.
+    fn leaf(&self, id: u64) -> Option<&Leaf<T>> {
+        let Place { branch, page, leaf, .. } = Place::of(id);
+        Some(&self.branches.get(branch)?.as_ref()?.pages[page].as_ref()?.leaves[leaf])
+    }
+
+    /// Sets on its way from memory what tells where the record of a dense id lies: the first step to it.
+    pub(super) fn fetch_place(&self, id: u64) {
+        if let Some(leaf) = self.leaf(id) {
+            prefetch_index(slice::from_ref(leaf), 0);
+        }
+    }
+
+    /// The second step: the record itself.
+    pub(super) fn fetch_record(&self, id: u64) {
+        if let Some(leaf) = self.leaf(id)
+            && let Some(rank) = leaf.rank(Place::of(id).offset)
+        {
+            prefetch_index(&leaf.records, rank);
+        }
     }
 
     /// Puts records; of several with one id the last counts. Each touched leaf is copied once.

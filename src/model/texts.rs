@@ -5,6 +5,7 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 use arrayvec::ArrayVec;
+use prefetch_index::prefetch_index;
 
 /// A list that lies where it is used while it is short, as most are: reading it costs no further wait for memory.
 #[derive(Clone, PartialEq, Eq)]
@@ -73,6 +74,13 @@ impl TextList {
             start = *end as usize;
             item
         })
+    }
+
+    /// Sets the texts on their way from memory.
+    pub fn fetch(&self) {
+        let text = self.text.as_bytes();
+        prefetch_index(text, 0);
+        prefetch_index(text, text.len().saturating_sub(1));
     }
 
     /// All texts as one, and where each ends.

@@ -143,10 +143,20 @@ impl View<'_> {
         Inquiry::new(&self.published.directory, asker, self.now)
     }
 
-    /// Looks the credential up and what will note its use; see [`Inquiry::find`].
-    pub fn find(&self, inquiry: &mut Inquiry<'_, '_>) {
-        if let Some((mode, id)) = inquiry.find() {
-            self.reading.uses.look_ahead(mode, id);
+    /// Sets on its way from memory what the look-up of the credential reads first, and the note of its use; see
+    /// [`Directory::fetch_place`].
+    pub fn fetch_place(&self, inquiry: &Inquiry<'_, '_>) {
+        if let Some((mode, id)) = inquiry.presented() {
+            self.published.directory.fetch_place(mode, id);
+            self.reading.uses.fetch_place(mode, id);
+        }
+    }
+
+    /// And what they read then.
+    pub fn fetch_credential(&self, inquiry: &Inquiry<'_, '_>) {
+        if let Some((mode, id)) = inquiry.presented() {
+            self.published.directory.fetch_credential(mode, id);
+            self.reading.uses.fetch(mode, id);
         }
     }
 

@@ -5,10 +5,11 @@
 //! are. All else (IPv6 addresses, retiring codes, sparse ids) is kept aside in maps behind locks.
 
 use std::collections::HashMap;
-use std::hint::black_box;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+
+use prefetch_index::prefetch_index;
 
 use crate::directory::DENSE_IDS;
 use crate::model::{
@@ -159,9 +160,20 @@ impl UseBook {
         Some(words.make(id))
     }
 
-    /// Sets on its way from memory what [`UseBook::note`] will read.
-    pub(super) fn look_ahead(&self, mode: Mode, id: u64) {
-        black_box(self.words[mode.index()].find(id).map(|cell| cell.load(Ordering::Relaxed)));
+    /// Sets on its way from memory what [`UseBook::note`] reads first; [`UseBook::fetch`] goes on.
+    pub(super) fn fetch_place(&self, mode: Mode, id: u64) {
+        let (page, leaf, _) = split(id);
+        if let Some(page) = self.words[mode.index()].page(page) {
+            prefetch_index(page, leaf);
+        }
+    }
+
+    /// Sets the word on its way from memory that notes the use.
+    pub(super) fn fetch(&self, mode: Mode, id: u64) {
+        let (page, leaf, word) = split(id);
+        if let Some(leaf) = self.words[mode.index()].page(page).and_then(|page| page[leaf].get()) {
+            prefetch_index(&**leaf, word);
+        }
     }
 
     fn note_aside(&self, credential: (Mode, u64), code: CodeMark, at: UnixSeconds, address: Option<&[u8]>) {
@@ -389,7 +401,11 @@ impl Words {
 
     fn find(&self, id: u64) -> Option<&AtomicU64> {
         let (page, leaf, word) = split(id);
-        Some(&self.pages.get(page)?.get()?[leaf].get()?[word])
+        Some(&self.page(page)?[leaf].get()?[word])
+    }
+
+    fn page(&self, page: usize) -> Option<&Page> {
+        self.pages.get(page)?.get().map(|page| &**page)
     }
 
     /// The first id from `id` on in whose word a use waits.

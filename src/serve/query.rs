@@ -1,5 +1,6 @@
 //! HOT PATH 1/2: `query.sock`. Bytes in, frames out; the deciding is [`crate::decide`].
 
+use std::slice;
 use std::sync::Arc;
 
 use arrayvec::ArrayVec;
@@ -96,7 +97,9 @@ pub fn answer_all(
         let held = match &*frames {
             [(frame, _)] => {
                 let request = QueryRequest::decode(frame);
-                let answered = answer(&mut begin(view, &request), frame.header.request_id, view, out, notes);
+                let mut begun = begin(view, &request);
+                each_question(slice::from_mut(&mut begun), |inquiry, _| view.fetch_credential(inquiry));
+                let answered = answer(&mut begun, frame.header.request_id, view, out, notes);
                 if answered { None } else { Some(0) }
             }
             frames => answer_together(view, frames, out, notes),
@@ -112,6 +115,7 @@ pub fn answer_all(
 }
 
 /// A request with the beginning of its answer.
+#[expect(clippy::large_enum_variant, reason = "it never leaves the stack, and nearly all are questions")]
 enum Begun<'r> {
     Question(Inquiry<'r, 'r>, Target<'r>),
     Batch(&'r Batch<'r>),
@@ -119,19 +123,16 @@ enum Begun<'r> {
 }
 
 fn begin<'r>(view: &'r View<'_>, request: &'r Result<QueryRequest<'r>, FrameError>) -> Begun<'r> {
-    match request {
-        Ok(QueryRequest::Check(check)) => {
-            Begun::Question(view.inquire(convert::asker(&check.asker)), target(&check.target))
-        }
-        Ok(QueryRequest::Who(who)) => Begun::Question(view.inquire(convert::asker(&who.asker)), Target::Nobody),
-        Ok(QueryRequest::Batch(batch)) => Begun::Batch(batch),
-        Err(error) => Begun::Refused(error),
-    }
+    let (asker, target) = match request {
+        Ok(QueryRequest::Check(check)) => (&check.asker, target(&check.target)),
+        Ok(QueryRequest::Who(who)) => (&who.asker, Target::Nobody),
+        Ok(QueryRequest::Batch(batch)) => return Begun::Batch(batch),
+        Err(error) => return Begun::Refused(error),
+    };
+    let inquiry = view.inquire(convert::asker(asker));
+    view.fetch_place(&inquiry);
+    Begun::Question(inquiry, target)
 }
-
-/// What can be fetched before a question is decided, each step from what the one before it found.
-const LOOK_UPS: [fn(&View<'_>, &mut Inquiry<'_, '_>); 3] =
-    [|view, inquiry| view.find(inquiry), |_, inquiry| inquiry.look_ahead(), |_, inquiry| inquiry.look_further_ahead()];
 
 /// Takes all questions through each look-up before the next, so that the waits for memory overlap. Returns the place of
 /// the frame that wants a proof; those before it are answered.
@@ -143,15 +144,20 @@ fn answer_together(
 ) -> Option<usize> {
     let requests: ArrayVec<_, TOGETHER_MAX> = frames.iter().map(|(frame, _)| QueryRequest::decode(frame)).collect();
     let mut begun: ArrayVec<_, TOGETHER_MAX> = requests.iter().map(|request| begin(view, request)).collect();
-    for step in LOOK_UPS {
-        for begun in &mut begun {
-            if let Begun::Question(inquiry, _) = begun {
-                step(view, inquiry);
-            }
-        }
-    }
+    each_question(&mut begun, |inquiry, _| view.fetch_credential(inquiry));
+    each_question(&mut begun, |inquiry, target| inquiry.seek(target));
+    each_question(&mut begun, |inquiry, _| inquiry.fetch_agent());
+    each_question(&mut begun, |inquiry, _| inquiry.fetch_texts());
     let mut all = begun.iter_mut().zip(frames);
     all.position(|(begun, (frame, _))| !answer(begun, frame.header.request_id, view, out, notes))
+}
+
+fn each_question<'r>(begun: &mut [Begun<'r>], step: impl Fn(&mut Inquiry<'r, 'r>, &Target<'r>)) {
+    for begun in begun {
+        if let Begun::Question(inquiry, target) = begun {
+            step(inquiry, target);
+        }
+    }
 }
 
 /// False, and nothing is answered, when the view wants a proof.

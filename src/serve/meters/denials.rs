@@ -98,7 +98,7 @@ impl DenialLog {
 /// Logs one denial. Never a code: the credential is named by its public id.
 #[cold]
 pub(super) fn write(door: AskDoor, reason: u16, inquiry: &mut Inquiry<'_, '_>, target: &Target<'_>) {
-    let credential = inquiry.find().map(|(mode, id)| format!("{mode} {id}"));
+    let credential = inquiry.presented().map(|(mode, id)| format!("{mode} {id}"));
     let asker = inquiry.asker();
     let agent = asker.agent.and_then(parse_presented_id);
     let address = asker.address.and_then(client_address).map(tracing::field::display);
