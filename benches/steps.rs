@@ -13,15 +13,13 @@ use divan::counter::ItemsCount;
 use divan::{Bencher, black_box};
 use keyward::decide::{Asker, Inquiry, Target};
 use keyward::directory::Lookup;
-use keyward::model::{Mode, PresentedCredential, UnixSeconds, Verdict};
+use keyward::model::{Mode, PresentedCredential, TextList, UnixSeconds, Verdict};
 use keyward::registry::Reading;
 use keyward::route::JudgedPath;
 use keyward::serve::query::answer_all;
 use keyward::serve::{AskDoor, DenialLog, Notes};
 use keyward_proto::frame::{Frame, QUERY_FRAME_BYTES_MAX, split};
-use keyward_proto::query::{
-    CodeSlot, IdentityRef, Mode as WireMode, Pairs, QueryRequest, RouteRef, Target as WireTarget, Texts, VerdictRef,
-};
+use keyward_proto::query::{CodeSlot, IdentityRef, Mode as WireMode, QueryRequest, Target as WireTarget, VerdictRef};
 use world::{PEPPER, QUESTIONS, Random, Size, World};
 
 const WORLDS: [usize; 2] = [0, 1];
@@ -149,8 +147,8 @@ fn h_decide_and_note_the_use(bencher: Bencher<'_, '_>, world: usize) {
 
 #[divan::bench]
 fn i_encode(bencher: Bencher<'_, '_>) {
-    let tags = Texts::new("area1.resource1.get", &[19]);
-    let attributes = Pairs(Texts::new("teamteam 1", &[4, 10]));
+    let agent = TextList::new("Agent 7", [["team", "team 1"]]);
+    let route = TextList::new("/api/v2/area1/resource1/{id}", [["area1.resource1.get"]]);
     let identity = IdentityRef {
         mode: WireMode::Key,
         credential_id: 7,
@@ -158,12 +156,11 @@ fn i_encode(bencher: Bencher<'_, '_>) {
         expires_at: None,
         app_id: None,
         agent_id: 7,
-        agent_name: "Agent 7",
-        attributes,
+        agent: agent.bytes(),
         switched: false,
     };
-    let route = RouteRef { template: "/api/v2/area1/resource1/{id}", tags };
-    let verdict = VerdictRef { reason: 0, status: 200, retry_after: 0, identity: Some(identity), route: Some(route) };
+    let route = Some(route.bytes());
+    let verdict = VerdictRef { reason: 0, status: 200, retry_after: 0, identity: Some(identity), route };
     let mut out = Vec::new();
     over(bencher, &[verdict; QUESTIONS], |verdict| {
         out.clear();

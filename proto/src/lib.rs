@@ -15,6 +15,7 @@ pub mod client;
 mod codec;
 pub mod frame;
 pub mod query;
+mod reply;
 mod request;
 
 pub use frame::{ErrorCode, FrameError};

@@ -3,12 +3,10 @@
 //! Requests borrow from the frame. Replies exist twice: as `…Ref`, which the daemon encodes straight from its state
 //! without copying, and owned, which a client decodes; a test holds the two to the same bytes.
 
-use bincode::enc::Encoder;
-use bincode::error::EncodeError;
 use bincode::{BorrowDecode, Decode, Encode};
 
 use crate::frame::{self, Frame, FrameError};
-use crate::{codec, request};
+use crate::{codec, reply, request};
 
 /// Type number of [`Check`].
 pub const CHECK: u16 = 0x0101;
@@ -248,69 +246,8 @@ impl Reason {
     }
 }
 
-/// Texts that lie one behind the other in memory. Encoded as a list of strings.
+/// Who it is, on an allow that looked at a credential. Encoded as [`Identity`].
 #[derive(Clone, Copy)]
-pub struct Texts<'a> {
-    text: &'a str,
-    start: usize,
-    ends: &'a [u32],
-}
-
-impl<'a> Texts<'a> {
-    /// The texts that end at these places of `text`, which are rising.
-    #[must_use]
-    pub const fn new(text: &'a str, ends: &'a [u32]) -> Self {
-        Self { text, start: 0, ends }
-    }
-
-    /// All but the first.
-    #[must_use]
-    pub fn behind_first(self) -> Self {
-        match self.ends {
-            [] => self,
-            [end, ends @ ..] => Self { start: *end as usize, ends, ..self },
-        }
-    }
-
-    /// The texts in order.
-    pub fn iter(&self) -> impl Iterator<Item = &'a str> + use<'a> {
-        let (text, mut start) = (self.text, self.start);
-        self.ends.iter().map(move |end| {
-            let item = &text[start..*end as usize];
-            start = *end as usize;
-            item
-        })
-    }
-}
-
-impl Encode for Texts<'_> {
-    fn encode<E: Encoder>(&self, encoder: &mut E) -> Result<(), EncodeError> {
-        (self.ends.len() as u64).encode(encoder)?;
-        self.iter().try_for_each(|text| text.encode(encoder))
-    }
-}
-
-/// Names and values in turn. Encoded as a list of pairs of strings.
-#[derive(Clone, Copy)]
-pub struct Pairs<'a>(pub Texts<'a>);
-
-impl<'a> Pairs<'a> {
-    /// The pairs in order.
-    pub fn iter(&self) -> impl Iterator<Item = (&'a str, &'a str)> + use<'a> {
-        let mut texts = self.0.iter();
-        std::iter::from_fn(move || Some((texts.next()?, texts.next()?)))
-    }
-}
-
-impl Encode for Pairs<'_> {
-    fn encode<E: Encoder>(&self, encoder: &mut E) -> Result<(), EncodeError> {
-        (self.0.ends.len() as u64 / 2).encode(encoder)?;
-        self.0.iter().try_for_each(|text| text.encode(encoder))
-    }
-}
-
-/// Who it is, on an allow that looked at a credential. Encoded form of [`Identity`].
-#[derive(Clone, Copy, Encode)]
 pub struct IdentityRef<'a> {
     /// How the credential was presented.
     pub mode: Mode,
@@ -324,25 +261,15 @@ pub struct IdentityRef<'a> {
     pub app_id: Option<u64>,
     /// The agent the request runs as.
     pub agent_id: u64,
-    /// Its name.
-    pub agent_name: &'a str,
-    /// Its attributes, sorted by name.
-    pub attributes: Pairs<'a>,
+    /// Its name and its attributes, sorted by name, encoded already: the bytes of a string and of a list of pairs of
+    /// strings.
+    pub agent: &'a [u8],
     /// The header made the agent differ from the bound or default one.
     pub switched: bool,
 }
 
-/// The endpoint that matched. Encoded form of [`Route`].
-#[derive(Clone, Copy, Encode)]
-pub struct RouteRef<'a> {
-    /// Its path template.
-    pub template: &'a str,
-    /// Its tags.
-    pub tags: Texts<'a>,
-}
-
-/// One verdict. Encoded form of [`Verdict`].
-#[derive(Clone, Copy, Encode)]
+/// One verdict. Encoded as [`Verdict`].
+#[derive(Clone, Copy)]
 pub struct VerdictRef<'a> {
     /// [`Reason::number`].
     pub reason: u16,
@@ -352,19 +279,19 @@ pub struct VerdictRef<'a> {
     pub retry_after: u32,
     /// On every allow but a public endpoint's.
     pub identity: Option<IdentityRef<'a>>,
-    /// On an allow of an endpoint question.
-    pub route: Option<RouteRef<'a>>,
+    /// The [`Route`] on an allow of an endpoint question, encoded already: the bytes of a string and of a list of strings.
+    pub route: Option<&'a [u8]>,
 }
 
 impl VerdictRef<'_> {
     /// Appends the verdict as a frame to `out`.
     pub fn put(&self, out: &mut Vec<u8>, request_id: u32) {
-        frame::put(out, VERDICT, request_id, self);
+        reply::put_verdict(out, request_id, self);
     }
 }
 
-/// The verdicts of a batch. Encoded form of [`BatchVerdicts`].
-#[derive(Clone, Copy, Encode)]
+/// The verdicts of a batch. Encoded as [`BatchVerdicts`].
+#[derive(Clone, Copy)]
 pub struct BatchVerdictsRef<'a> {
     /// [`Reason::Ok`] when the batch was judged; `bad_request` when it holds no target or over 1024.
     pub reason: u16,
@@ -379,7 +306,7 @@ pub struct BatchVerdictsRef<'a> {
 impl BatchVerdictsRef<'_> {
     /// Appends the verdicts as a frame to `out`.
     pub fn put(&self, out: &mut Vec<u8>, request_id: u32) {
-        frame::put(out, BATCH_VERDICTS, request_id, self);
+        reply::put_batch(out, request_id, self);
     }
 }
 

@@ -14,8 +14,7 @@ use std::path::{Path, PathBuf};
 
 use keyward_proto::frame::{self, ADMIN_FRAME_BYTES_MAX};
 use keyward_proto::query::{
-    BatchVerdicts, BatchVerdictsRef, Identity, IdentityRef, Pairs, QueryReply, Reason, Route, RouteRef, Texts, Verdict,
-    VerdictRef,
+    BatchVerdicts, BatchVerdictsRef, Identity, IdentityRef, QueryReply, Reason, Route, Verdict, VerdictRef,
 };
 use keyward_proto::{ErrorCode, admin, query};
 use python::{has_python, run_python};
@@ -184,66 +183,47 @@ fn the_worked_examples_in_the_text_are_golden_frames() {
     }
 }
 
-/// Texts one behind the other, as the daemon holds them; the first is not part of the list that is encoded.
-struct Packed(String, Vec<u32>);
-
-impl Packed {
-    fn new<'a>(texts: impl IntoIterator<Item = &'a String>) -> Self {
-        let mut packed = Self("first".to_string(), vec![5]);
-        for item in texts {
-            packed.0.push_str(item);
-            packed.1.push(u32::try_from(packed.0.len()).unwrap());
-        }
-        packed
-    }
-
-    fn texts(&self) -> Texts<'_> {
-        Texts::new(&self.0, &self.1).behind_first()
-    }
+/// A string and a list of items behind it, each of so many strings, as the daemon holds them.
+fn packed<const STRINGS: usize>(first: &str, items: &[[&str; STRINGS]]) -> Vec<u8> {
+    let string = |text: &str| [&(text.len() as u64).to_be_bytes(), text.as_bytes()].concat();
+    let count = (items.len() as u64).to_be_bytes().to_vec();
+    let strings = items.iter().flatten().map(|text| string(text));
+    [string(first), count].into_iter().chain(strings).collect::<Vec<_>>().concat()
 }
 
-fn packed_attributes(identity: Option<&Identity>) -> Packed {
-    Packed::new(identity.iter().flat_map(|identity| &identity.attributes).flat_map(|(name, value)| [name, value]))
+fn packed_agent(identity: Option<&Identity>) -> Vec<u8> {
+    let packed_of = |identity: &Identity| {
+        let pairs: Vec<_> = identity.attributes.iter().map(|(name, value)| [name.as_str(), value]).collect();
+        packed(&identity.agent_name, &pairs)
+    };
+    identity.map(packed_of).unwrap_or_default()
 }
 
-fn identity_ref<'a>(identity: &'a Identity, attributes: &'a Packed) -> IdentityRef<'a> {
-    let Identity { mode, credential_id, code, expires_at, app_id, agent_id, agent_name, attributes: _, switched } =
-        identity;
-    IdentityRef {
-        mode: *mode,
-        credential_id: *credential_id,
-        code: *code,
-        expires_at: *expires_at,
-        app_id: *app_id,
-        agent_id: *agent_id,
-        agent_name,
-        attributes: Pairs(attributes.texts()),
-        switched: *switched,
-    }
+fn identity_ref<'a>(identity: &'a Identity, agent: &'a [u8]) -> IdentityRef<'a> {
+    let Identity { mode, credential_id, code, expires_at, app_id, agent_id, switched, .. } = *identity;
+    IdentityRef { mode, credential_id, code, expires_at, app_id, agent_id, agent, switched }
 }
 
 fn put_verdict_ref(verdict: &Verdict, request_id: u32) -> Vec<u8> {
-    let Verdict { reason, status, retry_after, identity, route } = verdict;
-    let attributes = packed_attributes(identity.as_ref());
-    let tags = Packed::new(route.iter().flat_map(|Route { tags, .. }| tags));
+    let Verdict { reason, status, retry_after, ref identity, ref route } = *verdict;
+    let agent = packed_agent(identity.as_ref());
+    let packed_route = |Route { template, tags }: &Route| {
+        let tags: Vec<_> = tags.iter().map(|tag| [tag.as_str()]).collect();
+        packed(template, &tags)
+    };
+    let route = route.as_ref().map(packed_route);
+    let identity = identity.as_ref().map(|identity| identity_ref(identity, &agent));
     let mut out = Vec::new();
-    VerdictRef {
-        reason: *reason,
-        status: *status,
-        retry_after: *retry_after,
-        identity: identity.as_ref().map(|identity| identity_ref(identity, &attributes)),
-        route: route.as_ref().map(|route| RouteRef { template: &route.template, tags: tags.texts() }),
-    }
-    .put(&mut out, request_id);
+    VerdictRef { reason, status, retry_after, identity, route: route.as_deref() }.put(&mut out, request_id);
     out
 }
 
 fn put_batch_ref(batch: &BatchVerdicts, request_id: u32) -> Vec<u8> {
-    let BatchVerdicts { reason, status, identity, verdicts } = batch;
-    let attributes = packed_attributes(identity.as_ref());
+    let BatchVerdicts { reason, status, ref identity, ref verdicts } = *batch;
+    let agent = packed_agent(identity.as_ref());
+    let identity = identity.as_ref().map(|identity| identity_ref(identity, &agent));
     let mut out = Vec::new();
-    let identity = identity.as_ref().map(|identity| identity_ref(identity, &attributes));
-    BatchVerdictsRef { reason: *reason, status: *status, identity, verdicts }.put(&mut out, request_id);
+    BatchVerdictsRef { reason, status, identity, verdicts }.put(&mut out, request_id);
     out
 }
 

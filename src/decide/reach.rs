@@ -105,12 +105,12 @@ fn unreached(stop: Stop, told: &Told) -> Unreached {
 }
 
 fn reachable(endpoint: &HotEndpoint) -> Reachable<'_> {
-    Reachable { method: endpoint.method.as_str(), route: endpoint.route(), modes: endpoint.modes }
+    Reachable { method: endpoint.method().as_str(), route: endpoint.route(), modes: endpoint.modes }
 }
 
 /// Names an endpoint's place: a method holds no blank.
 fn mark(endpoint: &HotEndpoint) -> Vec<u8> {
-    format!("{} {}", endpoint.method, endpoint.shape).into_bytes()
+    format!("{} {}", endpoint.method(), endpoint.shape()).into_bytes()
 }
 
 fn is_at_or_before(endpoint: &HotEndpoint, mark: &[u8]) -> bool {
@@ -118,7 +118,7 @@ fn is_at_or_before(endpoint: &HotEndpoint, mark: &[u8]) -> bool {
         Some(at) => (&mark[..at], &mark[at + 1..]),
         None => (mark, &[][..]),
     };
-    (endpoint.method.as_str().as_bytes(), endpoint.shape.as_bytes()) <= (method, shape)
+    (endpoint.method().as_str().as_bytes(), endpoint.shape().as_bytes()) <= (method, shape)
 }
 
 #[cfg(test)]

@@ -298,7 +298,7 @@ impl Bits {
     fn difference(&self, endpoints: &[HotEndpoint], listed_max: usize) -> Difference {
         let inside = endpoints.iter().enumerate().filter(|(place, _)| self.0[place / 64] >> (place % 64) & 1 == 1);
         let name = |(_, endpoint): (usize, &HotEndpoint)| {
-            (endpoint.method.as_str().to_string(), endpoint.route().template().to_string())
+            (endpoint.method().as_str().to_string(), endpoint.route().template().to_string())
         };
         let total = self.0.iter().map(|word| u64::from(word.count_ones())).sum();
         Difference { listed: inside.map(name).take(listed_max).collect(), total }

@@ -6,10 +6,10 @@ use std::thread;
 
 use rustc_hash::FxHashMap;
 
-use super::{Damage, Directory, HotAgent, HotCredential, HotEndpoint, Routing, SetSlot, Slots};
+use super::{Damage, Directory, EndpointName, HotAgent, HotCredential, HotEndpoint, Routing, SetSlot, Slots};
 use crate::model::{Agent, AgentTerms, Endpoint, Id, Kind, Mode, Pepper, Record, RecordKey, Revision, TextList};
 use crate::route::Router;
-use crate::tags::{CompiledSet, Tag, TagIndex, TagSet};
+use crate::tags::{CompiledSet, TagIndex, TagSet};
 
 /// Sets that are worth another thread when tags are worked out in them.
 const SETS_PER_THREAD_MIN: usize = 64;
@@ -176,13 +176,10 @@ impl Compiler {
         let index = Arc::make_mut(&mut self.index);
         let endpoints: Vec<&Endpoint> = self.endpoints.values().collect();
         let hot = endpoints.iter().map(|endpoint| HotEndpoint {
-            method: endpoint.method.clone(),
-            shape: endpoint.template.shape().into(),
-            texts: TextList::new(
-                std::iter::once(endpoint.template.as_str()).chain(endpoint.tags.iter().map(Tag::as_str)),
-            ),
+            texts: TextList::new(endpoint.template.as_str(), endpoint.tags.iter().map(|tag| [tag.as_str()])),
             numbers: endpoint.tags.iter().map(|tag| index.number(tag)).collect(),
             modes: endpoint.modes,
+            name: Box::new(EndpointName { method: endpoint.method.clone(), shape: endpoint.template.shape().into() }),
         });
         let endpoints_hot = hot.collect();
         let router = Router::build(endpoints.iter().map(|endpoint| (&endpoint.method, &endpoint.template)));

@@ -37,62 +37,88 @@ impl<T, const FEW: usize> Deref for ShortList<T, FEW> {
     }
 }
 
-/// Ends of texts that lie in the list itself: with them an agent of two attributes fits one cache line.
-const ENDS_NEAR: usize = 6;
+/// Bytes that lie in the list itself: with them an agent, and what a verdict needs of an endpoint, is two cache lines that
+/// are fetched as one.
+const BYTES_NEAR: usize = 144;
+const CACHE_LINE_BYTES: usize = 64;
+/// Bytes of a length or a count.
+const NUMBER_BYTES: usize = 8;
 
-/// A list of texts, one behind the other in one allocation: reading all of them touches few cache lines, and cloning
-/// copies none.
+/// A text and a list of further ones, as a message has them (PROTOCOL.md, section 2), so that a reply copies all of them
+/// at once: the first text, the number of the list's items, the texts of each item; before each text its length in bytes.
+/// Numbers are `u64`, big-endian.
 #[derive(Clone, PartialEq, Eq)]
-pub struct TextList {
-    text: Arc<str>,
-    /// Where each text ends, in bytes.
-    ends: ShortList<u32, ENDS_NEAR>,
-}
+pub struct TextList(ShortList<u8, BYTES_NEAR>);
 
 impl TextList {
-    /// The list of these texts.
-    ///
-    /// # Panics
-    /// Over 4 GiB; what records hold is bounded far below.
-    pub fn new<'a>(texts: impl IntoIterator<Item = &'a str>) -> Self {
-        let mut text = String::new();
-        let ends = texts
-            .into_iter()
-            .map(|item| {
-                text.push_str(item);
-                u32::try_from(text.len()).expect("records are bounded far below 4 GiB")
-            })
-            .collect();
-        Self { text: text.into(), ends }
+    /// The list of these texts, of which each item has as many.
+    pub fn new<'a, const TEXTS: usize>(first: &'a str, items: impl IntoIterator<Item = [&'a str; TEXTS]>) -> Self {
+        let mut bytes = Vec::new();
+        let put = |bytes: &mut Vec<u8>, text: &str| {
+            bytes.extend_from_slice(&(text.len() as u64).to_be_bytes());
+            bytes.extend_from_slice(text.as_bytes());
+        };
+        put(&mut bytes, first);
+        let (count_at, mut count) = (bytes.len(), 0_u64);
+        bytes.extend_from_slice(&[0; NUMBER_BYTES]);
+        for item in items {
+            item.iter().for_each(|text| put(&mut bytes, text));
+            count += 1;
+        }
+        bytes[count_at..count_at + NUMBER_BYTES].copy_from_slice(&count.to_be_bytes());
+        Self(bytes.into_iter().collect())
     }
 
-    /// The texts in order.
-    pub fn iter(&self) -> impl Iterator<Item = &str> {
-        let mut start = 0;
-        self.ends.iter().map(move |end| {
-            let item = &self.text[start..*end as usize];
-            start = *end as usize;
-            item
-        })
-    }
-
-    /// Sets the texts on their way from memory.
-    pub fn fetch(&self) {
-        let text = self.text.as_bytes();
-        prefetch_index(text, 0);
-        prefetch_index(text, text.len().saturating_sub(1));
-    }
-
-    /// All texts as one, and where each ends.
+    /// The first text.
     #[must_use]
-    pub fn parts(&self) -> (&str, &[u32]) {
-        (&self.text, &self.ends)
+    pub fn first(&self) -> &str {
+        Rest(&self.0).text().unwrap_or_default()
+    }
+
+    /// The texts of all items in order.
+    pub fn items(&self) -> impl Iterator<Item = &str> {
+        let mut rest = Rest(&self.0);
+        // The first text and the count.
+        let _ = (rest.text(), rest.number());
+        std::iter::from_fn(move || rest.text())
+    }
+
+    /// All of it.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// Sets on their way from memory what lies behind the list's beginning.
+    pub fn fetch(&self) {
+        let bytes = self.bytes();
+        for line in (0..bytes.len()).step_by(CACHE_LINE_BYTES) {
+            prefetch_index(bytes, line + CACHE_LINE_BYTES - 1);
+        }
+    }
+}
+
+/// What is not read yet.
+struct Rest<'a>(&'a [u8]);
+
+impl<'a> Rest<'a> {
+    fn number(&mut self) -> Option<u64> {
+        let (number, rest) = self.0.split_first_chunk::<NUMBER_BYTES>()?;
+        self.0 = rest;
+        Some(u64::from_be_bytes(*number))
+    }
+
+    fn text(&mut self) -> Option<&'a str> {
+        let length = usize::try_from(self.number()?).ok()?;
+        let (text, rest) = self.0.split_at_checked(length)?;
+        self.0 = rest;
+        Some(str::from_utf8(text).expect("the list was made of texts"))
     }
 }
 
 impl fmt::Debug for TextList {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list().entries(self.iter()).finish()
+        f.debug_list().entry(&self.first()).entries(self.items()).finish()
     }
 }
 
@@ -102,10 +128,28 @@ mod tests {
 
     #[test]
     fn a_list_gives_back_its_texts() {
-        for texts in [&[][..], &[""], &["a"], &["", "ä", "", "bc", ""], &["a"; ENDS_NEAR], &["a"; ENDS_NEAR + 1]] {
-            let list = TextList::new(texts.iter().copied());
-            assert_eq!(list.iter().collect::<Vec<_>>(), texts);
-            assert_eq!(format!("{list:?}"), format!("{texts:?}"));
+        let long = "a".repeat(BYTES_NEAR);
+        for items in [&[][..], &[""], &["a"], &["", "ä", "", "bc", ""], &[&long]] {
+            for first in ["", "first"] {
+                let list = TextList::new(first, items.iter().map(|item| [*item]));
+                assert_eq!((list.first(), list.items().collect::<Vec<_>>()), (first, items.to_vec()));
+                let all: Vec<&str> = std::iter::once(first).chain(items.iter().copied()).collect();
+                assert_eq!(format!("{list:?}"), format!("{all:?}"));
+            }
         }
+    }
+
+    #[test]
+    fn its_bytes_are_those_of_a_message() {
+        let list = TextList::new("ä", [["b", "cde"]]);
+        let expected: [&[u8]; 6] = [
+            &[0, 0, 0, 0, 0, 0, 0, 2, 0xc3, 0xa4],
+            &[0, 0, 0, 0, 0, 0, 0, 1],
+            &[0, 0, 0, 0, 0, 0, 0, 1],
+            b"b",
+            &[0, 0, 0, 0, 0, 0, 0, 3],
+            b"cde",
+        ];
+        assert_eq!(list.bytes(), expected.concat());
     }
 }

@@ -66,8 +66,9 @@ pub enum CodeSlot {
     Retiring,
 }
 
-/// What a verdict says of the agent.
+/// What a verdict says of the agent. In this order in memory, so that the texts are behind all that is read before.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[repr(C)]
 pub struct AgentTerms {
     /// Its id.
     pub id: u64,
@@ -78,19 +79,18 @@ pub struct AgentTerms {
 impl AgentTerms {
     /// The terms of an agent; `attributes` are sorted by name.
     pub fn new<'a>(id: u64, name: &'a str, attributes: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
-        let attributes = attributes.into_iter().flat_map(|(name, value)| [name, value]);
-        Self { id, texts: TextList::new(std::iter::once(name).chain(attributes)) }
+        Self { id, texts: TextList::new(name, attributes.into_iter().map(|(name, value)| [name, value])) }
     }
 
     /// Its name.
     #[must_use]
     pub fn name(&self) -> &str {
-        self.texts.iter().next().unwrap_or_default()
+        self.texts.first()
     }
 
     /// Its attributes, sorted by name.
     pub fn attributes(&self) -> impl Iterator<Item = (&str, &str)> {
-        let mut texts = self.texts.iter().skip(1);
+        let mut texts = self.texts.items();
         std::iter::from_fn(move || Some((texts.next()?, texts.next()?)))
     }
 
@@ -139,12 +139,12 @@ impl<'d> Route<'d> {
     /// Its path template as written.
     #[must_use]
     pub fn template(&self) -> &'d str {
-        self.texts.iter().next().unwrap_or_default()
+        self.texts.first()
     }
 
     /// Its tags.
     pub fn tags(&self) -> impl Iterator<Item = &'d str> {
-        self.texts.iter().skip(1)
+        self.texts.items()
     }
 
     /// The template, then the tags.

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use keyward_proto::admin as wire;
 use keyward_proto::query::{
-    Asker as WireAsker, CodeSlot as WireSlot, Identity as OwnedIdentity, IdentityRef, Mode as WireMode, Pairs,
-    Reason as WireReason, Route as OwnedRoute, RouteRef, TargetVerdict, Texts, Verdict as OwnedVerdict, VerdictRef,
+    Asker as WireAsker, CodeSlot as WireSlot, Identity as OwnedIdentity, IdentityRef, Mode as WireMode,
+    Reason as WireReason, Route as OwnedRoute, TargetVerdict, Verdict as OwnedVerdict, VerdictRef,
 };
 
 use super::meters::AskDoor;
@@ -14,7 +14,7 @@ use crate::model::record::{AgentName, Attributes, Label};
 use crate::model::{
     Agent, AgentEdit, AllowList, Binding, Code, CodeSlot, Credential, CredentialEdit, Edit, Endpoint, EndpointEdit,
     GivenHash, GivenRetiring, Id, Identity, Kind, LastUse, LastUses, Method, Mode, Modes, Rate, Reason, Record,
-    RecordName, Route, Template, TextList, UnixSeconds, Verdict,
+    RecordName, Template, UnixSeconds, Verdict,
 };
 use crate::registry::{
     Asker, FieldChange, FieldValue, Import, Imported, Listed, Reachable, Rotate, Rotation, Step, StepResult, Stop, View,
@@ -61,7 +61,7 @@ const fn denied(denied: Reason) -> TargetVerdict {
     TargetVerdict { reason: reason(denied).number(), status: denied.status(), retry_after }
 }
 
-const fn without_terms(verdict: &Verdict<'_>) -> TargetVerdict {
+pub(super) const fn without_terms(verdict: &Verdict<'_>) -> TargetVerdict {
     match verdict {
         Verdict::Allow(_) => ALLOWED,
         Verdict::Deny(reason) => denied(*reason),
@@ -84,7 +84,9 @@ pub(super) const fn reason_number(verdict: &Verdict<'_>) -> u16 {
 pub(super) fn verdict<'d>(verdict: &Verdict<'d>) -> VerdictRef<'d> {
     let TargetVerdict { reason, status, retry_after } = without_terms(verdict);
     let (who, route) = match verdict {
-        Verdict::Allow(terms) => (terms.identity.as_ref().map(identity), terms.route.as_ref().map(route)),
+        Verdict::Allow(terms) => {
+            (terms.identity.as_ref().map(identity), terms.route.as_ref().map(|route| route.texts().bytes()))
+        }
         Verdict::Deny(_) | Verdict::Unavailable => (None, None),
     };
     VerdictRef { reason, status, retry_after, identity: who, route }
@@ -94,49 +96,48 @@ pub(super) fn identity<'d>(identity: &Identity<'d>) -> IdentityRef<'d> {
     IdentityRef {
         mode: mode_to_wire(identity.mode),
         credential_id: identity.credential_id,
-        code: match identity.code {
-            CodeSlot::Current => WireSlot::Current,
-            CodeSlot::Retiring => WireSlot::Retiring,
-        },
+        code: code_slot(identity.code),
         expires_at: identity.expires_at.map(|at| at.0),
         app_id: identity.app_id,
         agent_id: identity.agent.id,
-        agent_name: identity.agent.name(),
-        attributes: Pairs(texts_behind_first(identity.agent.texts())),
+        agent: identity.agent.texts().bytes(),
         switched: identity.switched,
     }
 }
 
-fn route<'d>(route: &Route<'d>) -> RouteRef<'d> {
-    RouteRef { template: route.template(), tags: texts_behind_first(route.texts()) }
-}
-
-fn texts_behind_first(list: &TextList) -> Texts<'_> {
-    let (text, ends) = list.parts();
-    Texts::new(text, ends).behind_first()
+const fn code_slot(code: CodeSlot) -> WireSlot {
+    match code {
+        CodeSlot::Current => WireSlot::Current,
+        CodeSlot::Retiring => WireSlot::Retiring,
+    }
 }
 
 /// The same as owned values, for a reply that holds more than the verdict.
-pub(super) fn owned_verdict(decided: &Verdict<'_>) -> OwnedVerdict {
-    let verdict = verdict(decided);
+pub(super) fn owned_verdict(verdict: &Verdict<'_>) -> OwnedVerdict {
+    let TargetVerdict { reason, status, retry_after } = without_terms(verdict);
+    let (identity, route) = match verdict {
+        Verdict::Allow(terms) => (terms.identity.as_ref(), terms.route.as_ref()),
+        Verdict::Deny(_) | Verdict::Unavailable => (None, None),
+    };
+    let owned = |(name, value): (&str, &str)| (name.to_string(), value.to_string());
     OwnedVerdict {
-        reason: verdict.reason,
-        status: verdict.status,
-        retry_after: verdict.retry_after,
-        identity: verdict.identity.map(|identity| OwnedIdentity {
-            mode: identity.mode,
+        reason,
+        status,
+        retry_after,
+        identity: identity.map(|identity| OwnedIdentity {
+            mode: mode_to_wire(identity.mode),
             credential_id: identity.credential_id,
-            code: identity.code,
-            expires_at: identity.expires_at,
+            code: code_slot(identity.code),
+            expires_at: identity.expires_at.map(|at| at.0),
             app_id: identity.app_id,
-            agent_id: identity.agent_id,
-            agent_name: identity.agent_name.to_string(),
-            attributes: identity.attributes.iter().map(|(n, v)| (n.to_string(), v.to_string())).collect(),
+            agent_id: identity.agent.id,
+            agent_name: identity.agent.name().to_string(),
+            attributes: identity.agent.attributes().map(owned).collect(),
             switched: identity.switched,
         }),
-        route: verdict.route.map(|route| OwnedRoute {
-            template: route.template.to_string(),
-            tags: route.tags.iter().map(str::to_string).collect(),
+        route: route.map(|route| OwnedRoute {
+            template: route.template().to_string(),
+            tags: route.tags().map(str::to_string).collect(),
         }),
     }
 }

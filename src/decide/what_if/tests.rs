@@ -93,7 +93,7 @@ fn compared(compiler: &Compiler, change: &Record) -> Comparison {
 fn callable(directory: &Directory, name: (Mode, u64), agent: Option<&[u8]>) -> BTreeSet<(String, String)> {
     let asker = Asker { agent, ..Asker::default() };
     let Lookup::Found(endpoints) = directory.endpoints() else { return BTreeSet::new() };
-    let names = endpoints.iter().map(|e| (e.method.as_str().to_string(), e.route().template().to_string()));
+    let names = endpoints.iter().map(|e| (e.method().as_str().to_string(), e.route().template().to_string()));
     let allowed = |(method, path): &(String, String)| {
         let told = explain(directory, name, &asker, (method.as_bytes(), path.as_bytes()), NOW);
         matches!(told.verdict, Verdict::Allow(_))

@@ -5,11 +5,11 @@ use std::io::Write as _;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use httpdate::HttpDate;
-use keyward_proto::query::{IdentityRef, Mode, Reason, VerdictRef};
+use keyward_proto::query::{Reason, TargetVerdict};
 use serde_json::{Map, Value, json};
 
 use super::head::Afterwards;
-use crate::model::Verdict;
+use crate::model::{Identity, Mode, Verdict};
 use crate::serve::convert;
 use crate::serve::meters::CONTENT_TYPE as METRICS_TYPE;
 
@@ -66,17 +66,16 @@ impl Answer<'_> {
     /// Of an auth door. The body is empty: nginx keeps the connection only then. Every header is always there: a proxy
     /// that copies a missing one would let the client's own through.
     pub(super) fn auth(mut self, door: AuthDoor, verdict: &Verdict<'_>) {
-        let verdict = convert::verdict(verdict);
+        let (identity, verdict) = (identity(verdict), convert::without_terms(verdict));
         self.begin(door.status(verdict.status));
         self.number("x-keyward-status", Some(verdict.status.into()));
         self.header("x-keyward-reason", reason(&verdict).name());
-        let identity = verdict.identity.as_ref();
         self.header("x-keyward-mode", identity.map_or("", |who| who.mode.name()));
         self.number("x-keyward-credential-id", identity.map(|who| who.credential_id));
         self.number("x-keyward-app-id", identity.and_then(|who| who.app_id));
-        self.number("x-keyward-agent-id", identity.map(|who| who.agent_id));
+        self.number("x-keyward-agent-id", identity.map(|who| who.agent.id));
         self.out.extend_from_slice(b"x-keyward-agent-name: ");
-        percent_encode(identity.map_or("", |who| who.agent_name), self.out);
+        percent_encode(identity.map_or("", |who| who.agent.name()), self.out);
         self.out.extend_from_slice(b"\r\n");
         self.put_rules(&verdict);
         self.end("");
@@ -84,8 +83,8 @@ impl Answer<'_> {
 
     /// Of `/me`, in the API's own form.
     pub(super) fn me(mut self, verdict: &Verdict<'_>) {
-        let verdict = convert::verdict(verdict);
-        let body = match &verdict.identity {
+        let (identity, verdict) = (identity(verdict), convert::without_terms(verdict));
+        let body = match identity {
             Some(identity) => json!({ "data": person(identity), "meta": {}, "linked": {} }),
             None => error_body(verdict.status, reason(&verdict).name(), message(reason(&verdict))),
         };
@@ -131,7 +130,7 @@ impl Answer<'_> {
     }
 
     /// What every answer about a credential says beside the verdict.
-    fn put_rules(&mut self, verdict: &VerdictRef<'_>) {
+    fn put_rules(&mut self, verdict: &TargetVerdict) {
         self.header("cache-control", "no-store");
         if verdict.status == 401 {
             self.header("www-authenticate", "key realm=\"keyward\"");
@@ -188,8 +187,15 @@ impl Answer<'_> {
 }
 
 /// A daemon never sends itself a number that it doesn't know; if it did, that would be a fault.
-fn reason(verdict: &VerdictRef<'_>) -> Reason {
+fn reason(verdict: &TargetVerdict) -> Reason {
     Reason::from_number(verdict.reason).unwrap_or(Reason::Unavailable)
+}
+
+const fn identity<'v, 'd>(verdict: &'v Verdict<'d>) -> Option<&'v Identity<'d>> {
+    match verdict {
+        Verdict::Allow(terms) => terms.identity.as_ref(),
+        Verdict::Deny(_) | Verdict::Unavailable => None,
+    }
 }
 
 /// All but RFC 3986's unreserved characters as `%XX`.
@@ -203,22 +209,22 @@ fn percent_encode(text: &str, out: &mut Vec<u8>) {
     }
 }
 
-fn person(identity: &IdentityRef<'_>) -> Value {
+fn person(identity: &Identity<'_>) -> Value {
     let auth_method = match identity.mode {
         Mode::Key => "api_key",
         Mode::Token => "api_token",
         Mode::Session => "session",
     };
-    let attributes = identity.attributes.iter();
+    let attributes = identity.agent.attributes();
     let mut person: Map<String, Value> =
         attributes.map(|(name, value)| (name.to_string(), Value::from(value))).collect();
     // Last, so that no attribute replaces them.
-    person.insert("id".to_string(), Value::from(identity.agent_id));
-    person.insert("name".to_string(), Value::from(identity.agent_name));
+    person.insert("id".to_string(), Value::from(identity.agent.id));
+    person.insert("name".to_string(), Value::from(identity.agent.name()));
     json!({
         "auth_method": auth_method,
         "app_id": identity.app_id,
-        "person_id": identity.agent_id,
+        "person_id": identity.agent.id,
         "person": person,
     })
 }
