@@ -4,9 +4,11 @@
 //! Own buffers rather than a codec: all messages that came with one read are answered with one write, which is worth a
 //! factor of two (section 8 of the contract), and a buffer never grows for bytes that have not arrived.
 
-use std::io;
-use std::pin::Pin;
+use std::cell::Cell;
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
 use std::time::Duration;
+use std::{io, mem};
 
 use keyward_proto::frame::{self, ErrorCode, Frame, FrameError};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
@@ -14,14 +16,39 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::time::{Instant, Sleep, sleep_until, timeout, timeout_at};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
-/// Room that a read is given, at least. An idle connection keeps no more than twice this.
+/// Bytes that are read at once, at least.
 const READ_BYTES_MIN: usize = 2 * 1024;
-/// Room that a read is given while a client fills what it gets.
+/// Bytes that are read at once while a client fills what it gets.
 const READ_BYTES_MAX: usize = 64 * 1024;
-/// A connection that was silent for so long gives back the room that it needed for a burst.
-const TRIM_AFTER: Duration = Duration::from_secs(1);
+/// A larger buffer is not kept for the next connection.
+const SPARE_BYTES_MAX: usize = 512 * 1024;
 /// Replies that gather before they are written although more frames wait.
 pub(super) const WRITE_BYTES_MAX: usize = 256 * 1024;
+
+thread_local! {
+    /// The buffers of the connection that this thread served last. The next one takes them over: an idle connection holds
+    /// none, and a thread works in the same few lines of its cache, however many connections it serves.
+    static SPARE: [Cell<Vec<u8>>; 2] = const { [const { Cell::new(Vec::new()) }; 2] };
+}
+const INPUT: usize = 0;
+const OUTPUT: usize = 1;
+
+/// Gives an empty `buffer` the room of this thread's spare one, unless it has room of its own.
+fn take_spare(buffer: &mut Vec<u8>, which: usize) {
+    if buffer.capacity() == 0 {
+        *buffer = SPARE.with(|spare| spare[which].take());
+    }
+}
+
+/// Leaves an empty `buffer`'s room to the connection that is served next.
+fn leave_spare(buffer: &mut Vec<u8>, which: usize) {
+    if buffer.is_empty() {
+        let left = mem::take(buffer);
+        if (1..=SPARE_BYTES_MAX).contains(&left.capacity()) {
+            SPARE.with(|spare| spare[which].set(left));
+        }
+    }
+}
 
 /// How long a connection may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,6 +99,7 @@ impl Socket for TcpStream {
 
 pub(super) struct Connection<S = UnixStream> {
     stream: S,
+    /// What came in and was not used. Without room while there is nothing, as with `output`.
     input: Vec<u8>,
     output: Vec<u8>,
     message_bytes_max: usize,
@@ -105,34 +133,21 @@ impl<S: Socket> Connection<S> {
     /// Waits for bytes, at most until a deadline.
     pub(super) async fn fill(&mut self) -> Filled {
         loop {
-            self.input.reserve(self.read_bytes);
-            if self.has_spare_room() && self.alarm.deadline() > self.last_byte + TRIM_AFTER {
-                let trim_at = self.last_byte + TRIM_AFTER;
-                self.alarm.as_mut().reset(trim_at);
-            }
             tokio::select! {
                 // In this order: a peer that never pauses can't hold up a stop, and a deadline that passed while the
                 // peer's bytes lay ready has not cut it off.
                 biased;
                 () = self.stopping.as_mut() => return self.take_rest(),
-                read = self.stream.read_buf(&mut self.input) => return self.note_read(read),
+                read = read(&mut self.stream, &mut self.input, self.read_bytes) => return self.note_read(read),
                 () = self.alarm.as_mut() => {}
             }
-            let (now, deadline) = (Instant::now(), self.deadline());
-            if self.has_spare_room() && now >= self.last_byte + TRIM_AFTER {
-                (self.input, self.output, self.read_bytes) = (Vec::new(), Vec::new(), READ_BYTES_MIN);
-            }
-            if now < deadline {
+            let deadline = self.deadline();
+            if Instant::now() < deadline {
                 self.alarm.as_mut().reset(deadline);
                 continue;
             }
             return if self.message_began.is_some() { Filled::Late } else { Filled::Over };
         }
-    }
-
-    /// Whether more is held than an idle connection may keep, and nothing is in it.
-    fn has_spare_room(&self) -> bool {
-        self.input.is_empty() && self.input.capacity().max(self.output.capacity()) > 2 * READ_BYTES_MIN
     }
 
     fn deadline(&self) -> Instant {
@@ -148,7 +163,6 @@ impl<S: Socket> Connection<S> {
             Ok(bytes) => {
                 self.last_byte = Instant::now();
                 // A client that fills its room is pipelining: give it more, and less again when it stops.
-                // The buffer may have had more room than was asked for, so `bytes` may be more, too.
                 if bytes >= self.read_bytes {
                     self.read_bytes = (self.read_bytes * 2).min(READ_BYTES_MAX);
                 } else if bytes < self.read_bytes / 4 {
@@ -175,8 +189,7 @@ impl<S: Socket> Connection<S> {
     /// Waits for first bytes although the daemon is stopping. Nothing when there were any.
     pub(super) async fn await_first(&mut self, until: Instant) {
         if self.input.is_empty() {
-            self.input.reserve(self.read_bytes);
-            let _ = timeout_at(until, self.stream.read_buf(&mut self.input)).await;
+            let _ = timeout_at(until, read(&mut self.stream, &mut self.input, self.read_bytes)).await;
             self.take_rest();
         }
     }
@@ -199,6 +212,7 @@ impl<S: Socket> Connection<S> {
         &mut self,
         answer: impl FnOnce(&[u8], &mut Vec<u8>) -> Result<(usize, N), E>,
     ) -> Result<N, E> {
+        take_spare(&mut self.output, OUTPUT);
         let (used, next) = answer(&self.input, &mut self.output)?;
         self.consume(used);
         Ok(next)
@@ -207,9 +221,9 @@ impl<S: Socket> Connection<S> {
     /// Drops `used` bytes of the input and starts the clock of a message that is left unfinished.
     pub(super) fn consume(&mut self, used: usize) {
         self.input.drain(..used);
-        let unfinished = !self.input.is_empty();
-        if !unfinished {
+        if self.input.is_empty() {
             self.message_began = None;
+            leave_spare(&mut self.input, INPUT);
         } else if self.message_began.is_none() || used > 0 {
             self.message_began = Some(self.last_byte);
             let deadline = self.deadline();
@@ -223,7 +237,8 @@ impl<S: Socket> Connection<S> {
     }
 
     /// Where replies are appended.
-    pub(super) const fn output(&mut self) -> &mut Vec<u8> {
+    pub(super) fn output(&mut self) -> &mut Vec<u8> {
+        take_spare(&mut self.output, OUTPUT);
         &mut self.output
     }
 
@@ -233,6 +248,7 @@ impl<S: Socket> Connection<S> {
     /// When the peer is gone or does not take them in time.
     pub(super) async fn flush(&mut self) -> io::Result<()> {
         if self.output.is_empty() {
+            leave_spare(&mut self.output, OUTPUT);
             return Ok(());
         }
         let written = match self.stream.try_write(&self.output) {
@@ -245,6 +261,7 @@ impl<S: Socket> Connection<S> {
             self.restart_deadlines();
         }
         self.output.clear();
+        leave_spare(&mut self.output, OUTPUT);
         Ok(())
     }
 
@@ -252,6 +269,21 @@ impl<S: Socket> Connection<S> {
     pub(super) fn into_stream(self) -> S {
         self.stream
     }
+}
+
+/// Waits for bytes, which are appended to `input`; at most `bytes_max`, and 0 at the end of the stream. While it waits, an
+/// empty `input` takes no room.
+async fn read<S: Socket>(stream: &mut S, input: &mut Vec<u8>, bytes_max: usize) -> io::Result<usize> {
+    poll_fn(|context| {
+        take_spare(input, INPUT);
+        input.reserve(bytes_max);
+        let read = pin!(stream.take(bytes_max as u64).read_buf(input)).poll(context);
+        if read.is_pending() {
+            leave_spare(input, INPUT);
+        }
+        read
+    })
+    .await
 }
 
 /// For the framed doors. Each names the message type of its errors.
@@ -302,7 +334,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_idle_connection_gives_back_the_room_that_a_burst_needed() {
+    async fn an_idle_connection_leaves_the_room_that_a_burst_needed_to_the_next() {
         let (served, mut client) = UnixStream::pair().unwrap();
         let mut connection = Connection::new(served, 256 * 1024, QUIET, CancellationToken::new());
         let burst = frame(100 * 1024);
@@ -319,11 +351,11 @@ mod tests {
             assert_eq!(outcome, Ok(false));
         }
         connection.flush().await.unwrap();
-        assert!(connection.input.capacity() >= burst.len() && connection.output.capacity() >= burst.len());
-        // Time stands still but for waiting: the trim comes first, then the idle deadline.
+        // Time stands still but for waiting.
         assert!(matches!(connection.fill().await, Filled::Over));
-        assert!(connection.input.capacity() <= 2 * READ_BYTES_MIN, "{}", connection.input.capacity());
-        assert_eq!(connection.output.capacity(), 0);
+        assert_eq!((connection.input.capacity(), connection.output.capacity()), (0, 0));
+        let spare = SPARE.with(|spare| [INPUT, OUTPUT].map(|which| spare[which].take().capacity()));
+        assert!(spare.iter().all(|room| *room >= burst.len()), "{spare:?}");
     }
 
     #[tokio::test(start_paused = true)]
