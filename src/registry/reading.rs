@@ -137,22 +137,19 @@ impl View<'_> {
         wants
     }
 
-    /// Begins a question, for [`View::answer`].
+    /// Begins a question, for [`View::answer`]. What the look-up of the credential reads first, and the note of its use,
+    /// is on its way from memory then; see [`Directory::fetch_place`].
     #[must_use]
     pub fn inquire<'v, 'a>(&'v self, asker: Asker<'a>) -> Inquiry<'v, 'a> {
-        Inquiry::new(&self.published.directory, asker, self.now)
-    }
-
-    /// Sets on its way from memory what the look-up of the credential reads first, and the note of its use; see
-    /// [`Directory::fetch_place`].
-    pub fn fetch_place(&self, inquiry: &Inquiry<'_, '_>) {
+        let inquiry = Inquiry::new(&self.published.directory, asker, self.now);
         if let Some((mode, id)) = inquiry.presented() {
             self.published.directory.fetch_place(mode, id);
             self.reading.uses.fetch_place(mode, id);
         }
+        inquiry
     }
 
-    /// And what they read then.
+    /// Sets on its way from memory what they read then.
     pub fn fetch_credential(&self, inquiry: &Inquiry<'_, '_>) {
         if let Some((mode, id)) = inquiry.presented() {
             self.published.directory.fetch_credential(mode, id);

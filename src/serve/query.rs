@@ -1,6 +1,5 @@
 //! HOT PATH 1/2: `query.sock`. Bytes in, frames out; the deciding is [`crate::decide`].
 
-use std::slice;
 use std::sync::Arc;
 
 use arrayvec::ArrayVec;
@@ -98,7 +97,9 @@ pub fn answer_all(
             [(frame, _)] => {
                 let request = QueryRequest::decode(frame);
                 let mut begun = begin(view, &request);
-                each_question(slice::from_mut(&mut begun), |inquiry, _| view.fetch_credential(inquiry));
+                if let Begun::Question(inquiry, _) = &begun {
+                    view.fetch_credential(inquiry);
+                }
                 let answered = answer(&mut begun, frame.header.request_id, view, out, notes);
                 if answered { None } else { Some(0) }
             }
@@ -129,9 +130,7 @@ fn begin<'r>(view: &'r View<'_>, request: &'r Result<QueryRequest<'r>, FrameErro
         Ok(QueryRequest::Batch(batch)) => return Begun::Batch(batch),
         Err(error) => return Begun::Refused(error),
     };
-    let inquiry = view.inquire(convert::asker(asker));
-    view.fetch_place(&inquiry);
-    Begun::Question(inquiry, target)
+    Begun::Question(view.inquire(convert::asker(asker)), target)
 }
 
 /// Takes all questions through each look-up before the next, so that the waits for memory overlap. Returns the place of

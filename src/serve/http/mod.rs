@@ -231,6 +231,7 @@ impl Door {
                 // The state is taken after the head was read: promise 2.5.
                 let view = self.serving.registry.view().with(settled);
                 let mut inquiry = view.inquire(asker.question());
+                view.fetch_credential(&inquiry);
                 let verdict = view.answer(&mut inquiry, &target);
                 if let Some(wanted) = view.take_wanted() {
                     return Err(wanted);
