@@ -81,7 +81,9 @@ fn why_no_proof(proof: &str) -> Option<&'static str> {
     if text.contains("$(#[test] fn $name()") && lines.iter().any(|line| line.starts_with(&format!("{name}:"))) {
         return None;
     }
-    let Some(place) = lines.iter().position(|line| line.starts_with(&format!("fn {name}("))) else {
+    let Some(place) =
+        lines.iter().position(|line| line.strip_prefix("async ").unwrap_or(line).starts_with(&format!("fn {name}(")))
+    else {
         return Some("is no function of that file");
     };
     let above: Vec<&str> = lines[..place]
@@ -93,7 +95,8 @@ fn why_no_proof(proof: &str) -> Option<&'static str> {
     if above.iter().any(|line| line.starts_with("#[ignore") || line.starts_with("#[cfg")) {
         return Some("is ignored");
     }
-    (!above.contains(&"#[test]")).then_some("is no test")
+    let is_test = above.iter().any(|line| *line == "#[test]" || line.starts_with("#[tokio::test"));
+    (!is_test).then_some("is no test")
 }
 
 #[test]

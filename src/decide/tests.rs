@@ -6,8 +6,8 @@ use super::*;
 use crate::directory::Compiler;
 use crate::model::record::Label;
 use crate::model::secret::hashes_made;
-use crate::model::{Binding, Code, Codes, Credential, Id, Record, Revision};
-use crate::tags::TagSet;
+use crate::model::{Binding, Code, Codes, Credential, Endpoint, Id, Method, Modes, Record, Revision, Template};
+use crate::tags::{Tag, TagSet};
 
 const NOW: UnixSeconds = UnixSeconds(1000);
 const CODE: &str = "YWK2PGCS8CNW62SR8TBTBKWMY";
@@ -63,4 +63,29 @@ fn whether_an_id_exists_shows_neither_in_the_answer_nor_in_the_hashes_that_it_co
     for (id, reason) in told {
         assert_eq!(ask(&format!("{id}:{CODE}")), (Some(reason), 1), "{id}");
     }
+}
+
+#[test]
+fn an_endpoint_that_was_sought_ahead_is_the_answer_to_the_same_target_only() {
+    let mut compiler = directory();
+    let endpoint = |path: &str, modes| {
+        Record::Endpoint(Endpoint {
+            method: Method::parse("GET").unwrap(),
+            template: Template::parse(path).unwrap(),
+            tags: vec![Tag::parse("a").unwrap()],
+            modes,
+            removed: false,
+        })
+    };
+    let endpoints = [endpoint("/public", Modes::PUBLIC), endpoint("/secret", Modes::ALL)];
+    compiler.apply(&endpoints, Revision(2));
+    let target = |path: &'static [u8]| Target::Endpoint { method: b"GET", path };
+    let mut inquiry = Inquiry::new(compiler.directory(), Asker::default(), NOW);
+    inquiry.seek(&target(b"/public"));
+    assert_eq!(inquiry.decide(&target(b"/secret")), Verdict::Deny(Reason::MissingCredential));
+    assert!(matches!(inquiry.decide(&target(b"/public")), Verdict::Allow(_)));
+    inquiry.seek(&target(b"/secret"));
+    assert_eq!(inquiry.decide(&target(b"/secret")), Verdict::Deny(Reason::MissingCredential));
+    inquiry.seek(&Target::Nobody);
+    assert!(matches!(inquiry.decide(&target(b"/public")), Verdict::Allow(_)));
 }

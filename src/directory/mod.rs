@@ -239,8 +239,8 @@ impl HotCredential {
     }
 }
 
-/// What deciding needs of an agent, and a verdict says of it. In this order: what is read first lies in the first of two
-/// cache lines.
+/// What deciding needs of an agent, and a verdict says of it. In this order: what is read first lies in the first cache
+/// line.
 #[derive(Clone)]
 #[repr(C, align(64))]
 pub struct HotAgent {
@@ -525,7 +525,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hot_record_fits_a_cache_line_or_two() {
+    fn a_hot_record_fills_whole_cache_lines() {
         assert_eq!([size_of::<HotCredential>(), align_of::<HotCredential>()], [64; 2]);
         assert_eq!([size_of::<HotAgent>(), align_of::<HotAgent>()], [192, 64]);
         assert_eq!([size_of::<HotEndpoint>(), align_of::<HotEndpoint>()], [192, 64]);

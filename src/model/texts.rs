@@ -37,8 +37,8 @@ impl<T, const FEW: usize> Deref for ShortList<T, FEW> {
     }
 }
 
-/// Bytes that lie in the list itself: with them an agent, and what a verdict needs of an endpoint, is two cache lines that
-/// are fetched as one.
+/// Bytes that lie in the list itself: a name with two or three attributes, a path with two tags. With them an agent, and an
+/// endpoint, is three cache lines in a row, and none of them has to be waited for before the next.
 const BYTES_NEAR: usize = 144;
 const CACHE_LINE_BYTES: usize = 64;
 /// Bytes of a length or a count.

@@ -358,6 +358,40 @@ mod tests {
         assert!(spare.iter().all(|room| *room >= burst.len()), "{spare:?}");
     }
 
+    #[tokio::test]
+    async fn a_half_message_waits_where_it_came_in_while_other_connections_use_the_same_buffers() {
+        let pair = || {
+            let (served, client) = UnixStream::pair().unwrap();
+            (Connection::new(served, 256 * 1024, QUIET, CancellationToken::new()), client)
+        };
+        let (mut slow, mut slow_client) = pair();
+        let (mut quick, mut quick_client) = pair();
+        let echo = |input: &[u8], out: &mut Vec<u8>| {
+            let whole = input.len() / 8 * 8;
+            out.extend_from_slice(&input[..whole]);
+            Ok::<_, FrameError>((whole, ()))
+        };
+        slow_client.write_all(b"slow").await.unwrap();
+        assert!(matches!(slow.fill().await, Filled::More));
+        slow.answer(echo).unwrap();
+        let others = async {
+            for asked in [b"quick--1", b"quick--2"] {
+                quick_client.write_all(asked).await.unwrap();
+                assert!(matches!(quick.fill().await, Filled::More));
+                quick.answer(echo).unwrap();
+                assert_eq!(quick.output, asked);
+                quick.flush().await.unwrap();
+            }
+            slow_client.write_all(b"half").await.unwrap();
+        };
+        // It waits with its half in hand before the others begin.
+        let (filled, ()) = tokio::join!(slow.fill(), others);
+        assert!(matches!(filled, Filled::More));
+        slow.answer(echo).unwrap();
+        assert_eq!(slow.output, b"slowhalf");
+        assert!(slow.input.is_empty() && quick.input.is_empty() && quick.output.is_empty());
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_trickle_does_not_hold_a_frame_beyond_its_deadline() {
         let (served, mut client) = UnixStream::pair().unwrap();
