@@ -210,6 +210,11 @@ pub(crate) fn put<T: Encode>(out: &mut Vec<u8>, kind: u16, request_id: u32, body
     out.extend_from_slice(&kind.to_be_bytes());
     out.extend_from_slice(&request_id.to_be_bytes());
     codec::encode(body, out);
+    put_length(out, start);
+}
+
+/// Writes the length of the frame that begins at `start` and is the last of `out` into its prefix.
+pub(crate) fn put_length(out: &mut [u8], start: usize) {
     let length = u32::try_from(out.len() - start - LENGTH_BYTES).expect("no message comes near 4 GiB");
     out[start..start + LENGTH_BYTES].copy_from_slice(&length.to_be_bytes());
 }

@@ -1,9 +1,9 @@
 //! Verdicts as the daemon writes them, straight into their bytes: the format of `PROTOCOL.md` and nothing else.
 //!
-//! [`crate::codec`] writes the same with three times the instructions, a number at a time; a test holds the two to the same
+//! [`crate::codec`] writes the same with over twice the instructions, a number at a time; a test holds the two to the same
 //! bytes. What is written of an agent and of an endpoint was encoded when their records were read.
 
-use crate::frame::{LENGTH_BYTES, VERSION};
+use crate::frame::{LENGTH_BYTES, VERSION, put_length};
 use crate::query::{BATCH_VERDICTS, BatchVerdictsRef, IdentityRef, VERDICT, VerdictRef};
 
 /// Room for the numbers that a verdict begins with.
@@ -26,7 +26,7 @@ pub(crate) fn put_verdict(out: &mut Vec<u8>, request_id: u32, verdict: &VerdictR
             out.extend_from_slice(route);
         }
     }
-    end(out, start);
+    put_length(out, start);
 }
 
 pub(crate) fn put_batch(out: &mut Vec<u8>, request_id: u32, batch: &BatchVerdictsRef<'_>) {
@@ -41,7 +41,7 @@ pub(crate) fn put_batch(out: &mut Vec<u8>, request_id: u32, batch: &BatchVerdict
         let [a0, a1, a2, a3] = verdict.retry_after.to_be_bytes();
         out.extend_from_slice(&[r0, r1, s0, s1, a0, a1, a2, a3]);
     }
-    end(out, start);
+    put_length(out, start);
 }
 
 /// Appends `head` and behind it who it is.
@@ -61,12 +61,6 @@ fn put_identity(out: &mut Vec<u8>, mut head: Head, identity: Option<&IdentityRef
     out.extend_from_slice(head.bytes());
     out.extend_from_slice(identity.agent);
     out.push(u8::from(identity.switched));
-}
-
-/// Writes the frame's length in front.
-fn end(out: &mut [u8], start: usize) {
-    let length = u32::try_from(out.len() - start - LENGTH_BYTES).expect("no message comes near 4 GiB");
-    out[start..start + LENGTH_BYTES].copy_from_slice(&length.to_be_bytes());
 }
 
 /// The numbers that a frame begins with, put together before they are appended.

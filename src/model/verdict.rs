@@ -174,3 +174,14 @@ pub enum Verdict<'d> {
     /// The state that the answer rests on is damaged: neither a yes nor a no.
     Unavailable,
 }
+
+impl<'d> Verdict<'d> {
+    /// What comes with a yes.
+    #[must_use]
+    pub const fn terms(&self) -> Option<&Terms<'d>> {
+        match self {
+            Self::Allow(terms) => Some(terms),
+            Self::Deny(_) | Self::Unavailable => None,
+        }
+    }
+}

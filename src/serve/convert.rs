@@ -83,13 +83,14 @@ pub(super) const fn reason_number(verdict: &Verdict<'_>) -> u16 {
 
 pub(super) fn verdict<'d>(verdict: &Verdict<'d>) -> VerdictRef<'d> {
     let TargetVerdict { reason, status, retry_after } = without_terms(verdict);
-    let (who, route) = match verdict {
-        Verdict::Allow(terms) => {
-            (terms.identity.as_ref().map(identity), terms.route.as_ref().map(|route| route.texts().bytes()))
-        }
-        Verdict::Deny(_) | Verdict::Unavailable => (None, None),
-    };
-    VerdictRef { reason, status, retry_after, identity: who, route }
+    let terms = verdict.terms();
+    VerdictRef {
+        reason,
+        status,
+        retry_after,
+        identity: terms.and_then(|terms| terms.identity.as_ref()).map(identity),
+        route: terms.and_then(|terms| terms.route.as_ref()).map(|route| route.texts().bytes()),
+    }
 }
 
 pub(super) fn identity<'d>(identity: &Identity<'d>) -> IdentityRef<'d> {
@@ -115,10 +116,9 @@ const fn code_slot(code: CodeSlot) -> WireSlot {
 /// The same as owned values, for a reply that holds more than the verdict.
 pub(super) fn owned_verdict(verdict: &Verdict<'_>) -> OwnedVerdict {
     let TargetVerdict { reason, status, retry_after } = without_terms(verdict);
-    let (identity, route) = match verdict {
-        Verdict::Allow(terms) => (terms.identity.as_ref(), terms.route.as_ref()),
-        Verdict::Deny(_) | Verdict::Unavailable => (None, None),
-    };
+    let terms = verdict.terms();
+    let identity = terms.and_then(|terms| terms.identity.as_ref());
+    let route = terms.and_then(|terms| terms.route.as_ref());
     let owned = |(name, value): (&str, &str)| (name.to_string(), value.to_string());
     OwnedVerdict {
         reason,

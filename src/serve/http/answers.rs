@@ -191,11 +191,8 @@ fn reason(verdict: &TargetVerdict) -> Reason {
     Reason::from_number(verdict.reason).unwrap_or(Reason::Unavailable)
 }
 
-const fn identity<'v, 'd>(verdict: &'v Verdict<'d>) -> Option<&'v Identity<'d>> {
-    match verdict {
-        Verdict::Allow(terms) => terms.identity.as_ref(),
-        Verdict::Deny(_) | Verdict::Unavailable => None,
-    }
+fn identity<'v, 'd>(verdict: &'v Verdict<'d>) -> Option<&'v Identity<'d>> {
+    verdict.terms()?.identity.as_ref()
 }
 
 /// All but RFC 3986's unreserved characters as `%XX`.
